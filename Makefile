@@ -1,0 +1,59 @@
+# make book    run what needs running and render the book: build/html/index.html
+# make test    the test suite
+# make check   ruff and mypy
+# make zoo     train the mini zoo again from nothing (resumable; hours on a CPU)
+# make bench   measure the promised numbers: build/bench.json
+# make notebooks  bring notebooks/*.ipynb in step with notebooks/*.md
+# make clean   remove the rendered site; make full-clean removes all results and the venv
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: book test check zoo bench notebooks clean full-clean
+
+PYTHON ?= python3
+PROFILE ?= mini
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+book: $(STAMP)
+	$(BIN)/vitlab build --profile $(PROFILE)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest tests
+
+check: $(STAMP)
+	$(BIN)/ruff check vitlab tests
+	$(BIN)/ruff format --check vitlab tests
+	$(BIN)/mypy
+
+zoo: $(STAMP)
+	$(BIN)/vitlab zoo
+
+bench: $(STAMP)
+	$(BIN)/vitlab bench
+
+notebooks: $(STAMP)
+	$(BIN)/jupytext --quiet --sync notebooks/*.md
+
+# uv where it is there, pip otherwise. PIP_FIND_LINKS, which pip reads by itself, is handed on to uv.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python >= 3.11 is needed, $(PYTHON) is `$(PYTHON) --version`; try make PYTHON=python3.11"; exit 1; }
+	@echo "setting up $(VENV) (once; minutes with pip, seconds with uv)"
+	@if command -v uv > /dev/null; then \
+	  uv venv --quiet --clear --python "$(PYTHON)" $(VENV); \
+	  uv pip install --quiet --python $(BIN)/python $${PIP_FIND_LINKS:+--find-links "$$PIP_FIND_LINKS"} -r requirements.lock; \
+	  uv pip install --quiet --python $(BIN)/python --no-deps --editable .; \
+	else \
+	  $(PYTHON) -m venv --clear $(VENV); \
+	  $(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock; \
+	  $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --editable .; \
+	fi
+	@touch $@
+
+clean:
+	rm -rf build/html build/_build build/src build/site.json
+
+full-clean:
+	rm -rf build $(VENV)

@@ -1,0 +1,62 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vitlab  # noqa: F401  before anything imports timm
+from vitlab.files import digest
+from vitlab.models import Model
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+ROOT = Path(__file__).parents[1]
+REAL = Path(os.environ.get("VITLAB_REAL_DATA", ROOT.parent / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items):
+    if REAL.is_dir():
+        return
+    skip = pytest.mark.skip(reason=f"no real photographs: {REAL} is missing")
+    for item in items:
+        if "real" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    return REAL
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+class Means(torch.nn.Module):
+    """A transparent stand-in for a network: 16 logits from the means of 4 x 4 areas."""
+
+    def forward(self, x):
+        return 3 * torch.nn.functional.adaptive_avg_pool2d(x.mean(1), 4).flatten(1)
+
+
+@pytest.fixture
+def means_model() -> Model:
+    return Model("means", Means(), "CNN", "stimuli", digest("means"))
+
+
+def photograph(path: Path, seed: int, size=(90, 70)) -> None:
+    """A file that looks like a photograph to a decoder: smooth colours, saved as its suffix says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(path)
+
+
+@pytest.fixture
+def photo_folder(tmp_path) -> Path:
+    """Ten small photographs in two ImageNet classes (tench and goldfish)."""
+    folder = tmp_path / "photos"
+    for i in range(10):
+        photograph(folder / ["n01440764", "n01443537"][i % 2] / f"picture{i}.jpg", i)
+    return folder

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from vitlab import fewshot
+
+LABELS = torch.arange(160) % 8
+
+
+@pytest.mark.parametrize(("way", "shot", "d", "c"), [(5, 5, 96, 1.0), (3, 1, 40, 10.0), (5, 5, 8, 1.0)])
+def test_all_episodes_at_once_reach_scikit_learns_optimum(way, shot, d, c):
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(8, d, generator=generator)
+    features = torch.nn.functional.normalize(
+        centres[LABELS] + 1.5 * torch.randn(160, d, generator=generator), dim=1
+    )
+    episodes = fewshot.sample(LABELS, way, shot, 10, 12)
+    ours = fewshot.logistic_regression(
+        features[episodes.support], episodes.support_target, features[episodes.query], c
+    ).softmax(2)
+    for e in range(12):
+        oracle = LogisticRegression(C=c, tol=1e-10, max_iter=10_000)
+        oracle.fit(features[episodes.support[e]].double(), episodes.support_target[e])
+        theirs = oracle.predict_proba(features[episodes.query[e]].double())
+        assert np.abs(ours[e].numpy() - theirs).max() < 1e-4
+
+
+def test_accuracy_is_a_loop_over_scikit_learn():
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(8, 30, generator=generator)[LABELS]
+    features = features + 2 * torch.randn(160, 30, generator=generator)
+    episodes = fewshot.sample(LABELS, 5, 5, 15, 30)
+    unit = torch.nn.functional.normalize(features, dim=1)
+    loop = [
+        LogisticRegression(tol=1e-8, max_iter=5000)
+        .fit(unit[episodes.support[e]], episodes.support_target[e])
+        .score(unit[episodes.query[e]], episodes.query_target[e])
+        for e in range(30)
+    ]
+    assert fewshot.accuracy(features, episodes, chunk=7).numpy() == pytest.approx(loop)
+
+
+def test_episodes_are_what_they_say():
+    episodes = fewshot.sample(LABELS, 5, 3, 4, 50)
+    for e in range(50):
+        support, query = LABELS[episodes.support[e]], LABELS[episodes.query[e]]
+        classes = support[::3]
+        assert len(set(classes.tolist())) == 5
+        assert torch.equal(support, classes.repeat_interleave(3))
+        assert torch.equal(query, classes.repeat_interleave(4))
+        assert not set(episodes.support[e].tolist()) & set(episodes.query[e].tolist())
+        assert torch.equal(classes[episodes.query_target[e]], query)
+
+
+def test_an_episode_does_not_depend_on_how_many_are_drawn():
+    few, many = fewshot.sample(LABELS, 5, 5, 5, 3), fewshot.sample(LABELS, 5, 5, 5, 9)
+    assert torch.equal(few.query, many.query[:3])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((9, 5, 5), "9-way episodes need 9 classes, there are 8"), ((5, 15, 6), "smallest class has 20")],
+)
+def test_episodes_that_cannot_be_drawn_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        fewshot.sample(LABELS, *arguments, 1)

@@ -1,0 +1,131 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from vitlab.conditions import Batch, patchdrop
+
+
+def batch(n=6, size=16, seed=0):
+    pixels = torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed)) + 0.1
+    return Batch(pixels, tuple(f"image{i}" for i in range(n)), torch.arange(n))
+
+
+def test_drop_is_a_loop_over_cells():
+    pixels = batch().pixels
+    dropped = torch.rand(6, 4, 2) < 0.5
+    expected = pixels.clone()
+    for i, r, c in itertools.product(range(6), range(4), range(2)):
+        if dropped[i, r, c]:
+            expected[i, :, 4 * r : 4 * r + 4, 8 * c : 8 * c + 8] = 0
+    assert torch.equal(patchdrop.drop(pixels, dropped), expected)
+
+
+def test_an_offset_shifts_the_mask_and_leaves_the_first_rows_and_columns():
+    pixels = batch().pixels
+    all_cells = torch.ones(6, 4, 4, dtype=torch.bool)
+    shown = patchdrop.drop(pixels, all_cells, offset=2)
+    expected = pixels.clone()
+    expected[:, :, 2:, 2:] = 0
+    assert torch.equal(shown, expected)
+
+
+@pytest.mark.parametrize("cells", [16, 49, 64, 196, 224 * 224])
+def test_counts_are_those_of_the_released_code(cells):
+    assert [patchdrop.count(k / 10, cells) for k in range(10)] == [k * cells // 10 for k in range(10)]
+
+
+def test_random_masks_have_the_count_are_uniform_and_nested():
+    keys = [(0, 0, f"image{i}") for i in range(2000)]
+    low, high = (patchdrop.random_cells(keys, (4, 4), level) for level in (0.25, 0.5))
+    assert (low.sum((1, 2)) == 4).all()
+    assert (high.sum((1, 2)) == 8).all()
+    assert (high | ~low).all(), "a lower level drops cells that a higher one shows"
+    # each cell is dropped in a quarter of 2000 masks: 500 with standard deviation 19
+    assert (low.float().sum(0) - 500).abs().max() < 5 * 19.4
+
+
+def test_masks_depend_on_the_image_and_not_on_its_batch():
+    whole = batch(8)
+    [condition] = patchdrop.random([0.5], (4, 4))
+    shown = condition.apply(whole)
+    one_by_one = torch.cat(
+        [
+            condition.apply(Batch(whole.pixels[i : i + 1], whole.ids[i : i + 1], whole.index[i : i + 1]))
+            for i in reversed(range(8))
+        ]
+    ).flip(0)
+    assert torch.equal(shown, one_by_one)
+    assert len({(row == 0).numpy().tobytes() for row in shown[:, 0]}) == 8
+
+
+def test_as_released_one_mask_serves_256_images():
+    pixels = torch.ones(600, 3, 8, 8)
+    [condition] = patchdrop.random([0.5], (4, 4), shared=True)
+    shown = condition.apply(Batch(pixels, tuple(map(str, range(600))), torch.arange(600)))
+    masks = [row.numpy().tobytes() for row in shown[:, 0]]
+    assert len(set(masks[:256])) == len(set(masks[256:512])) == 1
+    assert len(set(masks)) == 3
+
+
+def test_draws_seeds_and_grids_differ():
+    whole = batch()
+    conditions = [
+        *patchdrop.random([0.5], (4, 4), draws=2),
+        *patchdrop.random([0.5], (4, 4), seed=1),
+    ]
+    shown = {c.apply(whole).numpy().tobytes() for c in conditions}
+    assert len(shown) == 3
+
+
+def test_top_cells_are_the_smallest_set_that_holds_the_share():
+    saliency = torch.rand(20, 3, 3, generator=torch.Generator().manual_seed(1))
+    for share in (0.1, 0.3, 0.5, 0.8):
+        chosen = patchdrop.top_cells(saliency, share)
+        for i in range(20):
+            values = (saliency[i] / saliency[i].sum()).flatten().numpy()
+            descending = np.sort(values)[::-1]
+            smallest = int(np.argmax(np.cumsum(descending) >= share - 1e-9)) + 1
+            assert chosen[i].sum() == smallest
+            assert values[chosen[i].flatten().numpy()].sum() >= share - 1e-6
+
+
+def test_salient_and_rest_are_complements():
+    whole = batch()
+    saliency = torch.rand(6, 4, 4)
+    [salient] = patchdrop.salient([0.4], saliency)
+    [rest] = patchdrop.salient([0.4], saliency, keep=True, name="rest")
+    assert torch.allclose(salient.apply(whole) + rest.apply(whole), whole.pixels)
+    assert salient.key != rest.key
+
+
+def test_saliency_is_taken_by_the_images_place_in_the_set():
+    whole = batch()
+    saliency = torch.rand(6, 4, 4)
+    [condition] = patchdrop.salient([0.4], saliency)
+    part = Batch(whole.pixels[[4, 1]], ("image4", "image1"), torch.tensor([4, 1]))
+    assert torch.equal(condition.apply(part), condition.apply(whole)[[4, 1]])
+
+
+def test_object_share_is_the_mean_over_each_cell():
+    masks = torch.rand(3, 8, 8)
+    share = patchdrop.object_share(masks, (4, 2))
+    for i, r, c in itertools.product(range(3), range(4), range(2)):
+        expected = masks[i, 2 * r : 2 * r + 2, 4 * c : 4 * c + 4].mean()
+        assert share[i, r, c] == pytest.approx(float(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize("level", [-0.1, 1.1, 50])
+def test_levels_outside_0_to_1_are_refused(level):
+    with pytest.raises(ValueError, match=r"outside 0\.\.1"):
+        patchdrop.random([0.5, level], (4, 4))
+    with pytest.raises(ValueError, match=r"outside 0\.\.1"):
+        patchdrop.salient([level], torch.rand(1, 4, 4))
+
+
+def test_a_grid_that_does_not_divide_the_image_is_refused_with_those_that_do():
+    [condition] = patchdrop.random([0.5], (7, 7))
+    condition.check(224)
+    with pytest.raises(ValueError, match=r"7 x 7 grid does not divide the 64 px image; .* 2, 4, 8"):
+        condition.check(64)

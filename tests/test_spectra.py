@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+import scipy.fft
+import torch
+
+from vitlab import spectra
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (224, 224), (7, 12)])
+def test_the_dct_is_scipys(shape):
+    images = torch.rand(3, 3, *shape)
+    expected = scipy.fft.dctn(images.double().numpy(), type=2, norm="ortho", axes=(-2, -1))
+    assert np.abs(spectra.dct2(images).numpy() - expected).max() < 1e-9
+
+
+def test_energy_is_preserved():
+    images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    total = spectra.energy(images).sum((1, 2))
+    assert torch.allclose(total, images.square().sum((1, 2, 3)))
+
+
+def test_entropy_of_known_spectra():
+    flat, peak, half = np.ones(64), np.eye(64)[0], np.r_[np.ones(8), np.zeros(56)]
+    assert spectra.spectral_entropy(flat) == pytest.approx(1)
+    assert spectra.spectral_entropy(peak) == pytest.approx(0)
+    assert spectra.spectral_entropy(half) == pytest.approx(0.5)  # ln 8 / ln 64
+    assert spectra.spectral_entropy(np.stack([flat, peak])) == pytest.approx([1, 0])
+
+
+def test_share_outside_the_low_quarter():
+    square = np.zeros((8, 8))
+    square[1, 2], square[5, 0] = 3, 1
+    assert spectra.share_outside_low(square.ravel(), 8) == pytest.approx(0.25)
+
+
+def test_rings_hold_all_energy_and_grow_with_frequency():
+    energy = np.random.default_rng(0).random((2, 32, 32))
+    assert spectra.radial_curve(energy).sum(-1) == pytest.approx([1, 1])
+    lowest, highest = np.zeros((32, 32)), np.zeros((32, 32))
+    lowest[0, 0] = highest[31, 31] = 1
+    assert spectra.radial_curve(lowest)[0] == 1
+    assert spectra.radial_curve(highest)[-1] == 1

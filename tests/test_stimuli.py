@@ -1,0 +1,123 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from vitlab import stimuli
+
+
+@pytest.mark.parametrize("variant", stimuli.VARIANTS)
+def test_a_picture_is_the_same_alone_in_a_batch_and_in_any_order(variant):
+    scenes = [stimuli.describe("test", i, 3, variant) for i in range(20)]
+    together, masks = stimuli.render(scenes)
+    order = np.random.default_rng(0).permutation(20)
+    shuffled, _ = stimuli.render([scenes[i] for i in order])
+    assert torch.equal(shuffled, together[torch.from_numpy(order)])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for i, scene in enumerate(scenes):
+            picture, mask = stimuli.draw(scene)
+            assert np.array_equal(picture, together[i].permute(1, 2, 0).numpy())
+            assert np.array_equal(mask, masks[i].numpy())
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_splits_seeds_and_indices_show_different_pictures():
+    scenes = [
+        stimuli.describe(split, index, seed)
+        for split in stimuli.SPLITS
+        for index in (0, 16)
+        for seed in (0, 1)
+    ]
+    pictures = {stimuli.draw(scene)[0].tobytes() for scene in scenes}
+    assert len(pictures) == len(scenes)
+
+
+def test_natural_cues_agree_and_conflicting_ones_never_do():
+    for i in range(240):
+        natural = stimuli.describe("test", i)
+        assert stimuli.SHAPE_NAMES.index(natural.shape) == natural.label
+        assert stimuli.TEXTURE_NAMES.index(natural.texture) == natural.label
+        conflict = stimuli.describe("test", i, variant="cue-conflict")
+        shape = stimuli.SHAPE_NAMES.index(conflict.shape)
+        assert conflict.label == shape != stimuli.TEXTURE_NAMES.index(conflict.texture)
+
+
+def test_the_240_conflicts_are_all_pairs_once():
+    scenes = [stimuli.describe("test", i, variant="cue-conflict") for i in range(240)]
+    assert len({(s.shape, s.texture) for s in scenes}) == 240
+
+
+def test_hue_travels_with_texture():
+    def distance(variant):
+        scenes = [stimuli.describe("test", i, variant=variant) for i in range(480)]
+        own = np.array([stimuli.TEXTURE_NAMES.index(s.texture) / 16 for s in scenes])
+        gap = np.abs(np.array([s.hue for s in scenes]) - own)
+        return np.minimum(gap, 1 - gap).mean()
+
+    # |N(0, 0.1)| has mean 0.08; a hue drawn at random is 0.25 away on average
+    assert distance("natural") == pytest.approx(0.08, abs=0.01)
+    assert distance("cue-conflict") == pytest.approx(0.08, abs=0.01)
+    assert distance("stylised") == pytest.approx(0.25, abs=0.02)
+
+
+def test_variants_of_an_index_share_their_object():
+    masks = {
+        variant: stimuli.draw_mask(stimuli.describe("test", 5, 0, variant)).tobytes()
+        for variant in ("natural", "stylised", "silhouette", "edges")
+    }
+    assert len(set(masks.values())) == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "area"),
+    [("disc", np.pi * 0.9**2), ("square", 1.6**2), ("ring", np.pi * (0.95**2 - 0.5**2))],
+)
+def test_masks_have_the_area_geometry_gives(shape, area):
+    scene = replace(stimuli.describe("test", 0), shape=shape, scale=0.8, x=0.05, y=-0.1, angle=11)
+    mask = stimuli.draw_mask(scene, size=128)
+    assert 4 * mask.mean() == pytest.approx(0.8**2 * area, rel=0.03)
+
+
+def test_the_object_is_inside_the_picture_and_only_there():
+    for i in range(64):
+        scene = stimuli.describe("test", i)
+        picture, mask = stimuli.draw(scene)
+        plain, _ = stimuli.draw(replace(scene, hue=(scene.hue + 0.5) % 1))
+        changed = (picture != plain).any(2)
+        assert not (changed & (mask == 0)).any(), "another hue changed the background"
+        assert changed[mask == 1].mean() > 0.9
+
+
+def test_held_out_shapes_and_textures_are_new():
+    seen = {(s.shape, s.texture) for s in (stimuli.describe("train", i) for i in range(16))}
+    for i in range(16):
+        scene = stimuli.describe("test", i, held_out=True)
+        assert scene.shape not in {shape for shape, _ in seen}
+        assert scene.texture not in {texture for _, texture in seen}
+    assert len(stimuli.HELD_OUT) == 8
+    assert len(stimuli.CATEGORIES) == 16
+
+
+def test_textures_differ_from_one_another():
+    pictures = [
+        stimuli.draw(replace(stimuli.describe("test", 3, variant="texture-only"), texture=name, hue=0))
+        for name in stimuli.TEXTURES
+    ]
+    spectra = []
+    for picture, _ in pictures:
+        grey = picture.mean(2) - picture.mean()
+        power = np.abs(np.fft.fft2(grey)) ** 2
+        spectra.append((power / power.sum()).ravel())
+    similarity = np.array([[np.sqrt(a * b).sum() for a in spectra] for b in spectra])
+    assert (similarity - np.eye(len(spectra)) * 2).max() < 0.97
+
+
+def test_unknown_names_are_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match="cue-conflict"):
+        stimuli.describe("test", 0, variant="cue conflict")
+    with pytest.raises(ValueError, match="validation"):
+        stimuli.describe("val", 0)

@@ -1,0 +1,193 @@
+"""What the build writes into the book: the ledger, the status page, provenance and banners."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat.v4 import new_markdown_cell, new_notebook
+
+from vitlab import claims
+
+State = Callable[[Path], dict[str, Any]]
+
+
+def failure(folder: Path) -> dict[str, str]:
+    """What is known of a page's failed last run; empty if it went well."""
+    path = folder / "failure.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def data_files(folder: Path) -> list[Path]:
+    """The files of a page that its readers can have: trials, tables, figure data, claims."""
+    kinds = {".parquet", ".csv", ".npz", ".json"}
+    private = {"state.json", "failure.json"}
+    return sorted(p for p in folder.rglob("*") if p.suffix in kinds and p.name not in private)
+
+
+def staged_page(name: str, folder: Path, state: dict[str, Any]) -> nbformat.NotebookNode:
+    """The page as it goes into the book: executed notebook, banner if stale, provenance line."""
+    problem = failure(folder)
+    if not state:
+        text = f"# {name}\n\n" + _banner(f"This page has never been run: {problem.get('error', '')}")
+        return new_notebook(cells=[new_markdown_cell(text, id="never-run")])
+    notebook = nbformat.read(folder / "page.ipynb", as_version=4)
+    notebook.metadata.pop("papermill", None)  # paths and durations of this machine
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"] = ["remove-cell"]
+    if problem:
+        banner = _banner(
+            f"The last run of this page failed ({problem['time']}). What stands below is the "
+            f"last good one, of {state['finished']}.\n\n`{problem['error']}`"
+        )
+        notebook.cells.insert(1, new_markdown_cell(banner, id="failed"))
+    notebook.cells.append(new_markdown_cell(_provenance(name, folder, state), id="provenance"))
+    return notebook
+
+
+def _banner(text: str) -> str:
+    return f":::{{error}}\n{text}\n:::\n"
+
+
+def _provenance(name: str, folder: Path, state: dict[str, Any]) -> str:
+    links = "".join(
+        f'<li><a href="../data/{name}/{path.relative_to(folder).as_posix()}" download>'
+        f"{path.relative_to(folder).as_posix()}</a> ({max(1, path.stat().st_size // 1024):,} kB)</li>"
+        for path in data_files(folder)
+        if path.parent.name != "claims"
+    )
+    return (
+        '<div class="provenance">\n'
+        f"<p>Measured {state['finished']} in {state['seconds']:.0f} s on {state['machine']}; commit "
+        f"{html.escape(state['commit'])}; {html.escape(state['versions'])}; "
+        f"page key <code>{state['key']}</code>.</p>\n"
+        f"<details><summary>Trials and figure data of this page</summary><ul>{links}</ul></details>\n"
+        "</div>"
+    )
+
+
+def link(config: dict[str, Any], address: str) -> None:
+    """Put Colab, source and issue links into the configuration, or leave all of them out."""
+    config.pop("repository", None)
+    if not address:
+        return
+    config["repository"] = {"url": address, "branch": "main", "path_to_book": ""}
+    config["launch_buttons"] = {
+        "notebook_interface": "classic",
+        "colab_url": "https://colab.research.google.com",
+        "binderhub_url": "",
+    }
+    config.setdefault("html", {}).update(
+        use_repository_button=True, use_issues_button=True, use_edit_page_button=True
+    )
+
+
+def small_toc(toc: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The table of contents of a book of a few pages: front page, those pages, status."""
+    kept = {f"notebooks/{name}" for name in names} | {"book/status", "book/references"}
+    parts = [
+        {**part, "chapters": [c for c in part["chapters"] if c["file"] in kept]}
+        for part in toc["parts"]
+    ]
+    return {**toc, "parts": [part for part in parts if part["chapters"]]}
+
+
+def fill(
+    folder: Path, records: list[dict[str, Any]], pages: dict[str, Path], state: State
+) -> None:
+    """Put the ledger into the staged front page and the pages' times into the status page."""
+    script = (folder / "ledger.js").read_text()
+    for name, text in {
+        "{{ counts }}": _counts(records),
+        "{{ ledger }}": _table(records) + f"\n<script>\n{script}\n</script>",
+        "{{ status }}": _status(pages, state),
+    }.items():
+        for page in folder.glob("*.md"):
+            page.write_text(page.read_text().replace(name, text))
+
+
+def _counts(records: list[dict[str, Any]]) -> str:
+    tiles = "".join(
+        f'<div class="tile {claims.css(v)}"><strong>{sum(r["verdict"] == v for r in records)}'
+        f"</strong> {v}</div>"
+        for v in claims.VERDICTS
+    )
+    return f'<div class="tiles">{tiles}<div class="tile">of {len(records)} claims</div></div>'
+
+
+def _quantity(item: dict[str, Any]) -> str:
+    value = f"{item['value']:.2f} [{item['low']:.2f}, {item['high']:.2f}]".replace("-", "−")
+    return f"{html.escape(item['quantity'])}: {value}"
+
+
+def _few(lines: list[str], most: int = 2) -> str:
+    if len(lines) <= most:
+        return "<br>".join(lines)
+    rest = "<br>".join(lines[most:])
+    return (
+        "<br>".join(lines[:most])
+        + f"<details><summary>{len(lines) - most} more</summary>{rest}</details>"
+    )
+
+
+def _table(records: list[dict[str, Any]]) -> str:
+    rows = []
+    for r in records:
+        statement = html.escape(r["statement"])
+        if r["page"]:
+            statement = f'<a href="../notebooks/{r["page"]}.html">{statement}</a>'
+        published = [
+            f"{html.escape(str(p['model']))}, {html.escape(str(p['condition']))}: "
+            f"{'' if p['exact'] else '≈ '}{p['value']:g} {html.escape(str(p['unit']))}"
+            for p in r["published"]
+        ]
+        fresh = [_quantity(item) for item in r["fresh"]]
+        mark = '<span class="mini">in miniature</span><br>' if fresh and r["miniature"] else ""
+        reason = "" if r["page"] else f'<br><small>{html.escape(r["reason"])}</small>'
+        rows.append(
+            f'<tr><td><span class="verdict {claims.css(r["verdict"])}">{r["verdict"]}</span></td>'
+            f"<td>{r['paper']}<br><small>{r['claim']}</small></td><td>{statement}{reason}</td>"
+            f"<td>{_few(published)}</td><td>{mark}{_few(fresh)}</td></tr>"
+        )
+    head = "".join(
+        f'<th><button type="button">{t}</button></th>'
+        for t in ("verdict", "paper, claim", "statement", "published", "fresh, 95 % interval")
+    )
+    return (
+        '<p><input id="ledger-search" type="search" placeholder="Search claims, papers, verdicts" '
+        'aria-label="Search the ledger"> <span id="ledger-shown"></span></p>\n'
+        '<div class="scroll"><table id="ledger" class="ledger"><thead><tr>'
+        f"{head}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>"
+    )
+
+
+def _status(pages: dict[str, Path], state: State) -> str:
+    rows = []
+    for name, folder in pages.items():
+        known, problem = state(folder), failure(folder)
+        result = f"failed: {problem['error']}" if problem else "good" if known else "never run"
+        css = "fails" if problem else "holds" if known else "not-run"
+        cells = [
+            f'<a href="../notebooks/{name}.html">{name}</a>',
+            f'<span class="verdict {css}">{html.escape(result)}</span>',
+            f"{known['seconds']:.0f} s" if known else "",
+            f"{known['peak_mb']:,} MB" if known else "",
+            known.get("finished", ""),
+            f"<code>{known['key']}</code>" if known else "",
+            html.escape(known.get("reason", "")),
+        ]
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    head = "".join(
+        f"<th>{t}</th>"
+        for t in ("page", "result", "time", "memory, peak", "measured", "key", "why it was run")
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}'
+        "</tbody></table></div>"
+    )

@@ -1,0 +1,516 @@
+"""Build the book: run the pages that need it, settle the ledger, render the site.
+
+A page is run again when its key changes: its code, its parameters, the vitlab sources it imports, weights,
+papers, manifests, lock file, Python or device. The build says which of them did.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import fcntl
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import yaml
+
+from vitlab import book, claims
+from vitlab.files import digest, sha256, write_json
+
+PROFILES = ("mini",)
+_PACKAGE = Path(__file__).parent
+
+
+class BuildError(ValueError):
+    """Input the build cannot work with, or a book that cannot be rendered."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One notebook and what a run of it depends on.
+
+    parts: name of each thing the key is made of -> its fingerprint.
+    """
+
+    name: str
+    source: Path
+    parameters: dict[str, Any]
+    parts: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """Fingerprint of all parts."""
+        return digest(json.dumps(self.parts, sort_keys=True))
+
+
+@dataclass
+class Result:
+    """What became of a page in this build."""
+
+    page: Page
+    reason: str = ""  # why it was run; empty if it was not
+    error: str = ""
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The checkout that `start` (the working folder) is in.
+
+    Raises BuildError outside of one.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "_config.yml").exists() and (folder / "notebooks").is_dir():
+            return folder
+    raise BuildError(f"{start} is not inside a checkout of the book (_config.yml, notebooks/)")
+
+
+def build(
+    names: list[str] | None = None,
+    parameters: dict[str, str] | None = None,
+    profile: str = "mini",
+    jobs: int = 0,
+    root: Path | None = None,
+    site: bool = True,
+) -> int:
+    """Build the whole book, or some pages, and return the exit code: 0, or 1 if a page failed.
+
+    names: pages to run, all if empty. parameters: overrides as text; such a build is a small book of
+    its own under ``build/custom`` and leaves the main one alone. jobs: pages at a time (one torch
+    thread each); the number of cores if 0.
+
+    Raises BuildError for unknown pages, profiles and parameters before anything is run.
+    """
+    root = root or find_root()
+    if profile not in PROFILES:
+        raise BuildError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
+    chosen = _choose(root, names or [])
+    pages = [_page(root, name, parameters or {}, profile) for name in chosen]
+    _preflight(parameters or {})
+    base = root / "build"
+    if parameters:
+        base = base / "custom" / digest(chosen, sorted(parameters.items()))
+    with _locked(base):
+        results = _run_all(root, base, pages, jobs or os.cpu_count() or 1)
+        failed = [r for r in results if r.error]
+        whole = chosen if parameters else _all_names(root)
+        records = claims.ledger({name: base / "pages" / name for name in whole}, profile)
+        write_json(base / "ledger.json", records)
+        counts = {v: sum(r["verdict"] == v for r in records) for v in claims.VERDICTS}
+        print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
+        if site:
+            _site(root, base, whole, results, records, bool(parameters))
+    for result in failed:
+        print(f"FAILED {result.page.name}: {result.error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+# --- what to run -------------------------------------------------------------------------------
+
+
+def _all_names(root: Path) -> list[str]:
+    return sorted(path.stem for path in (root / "notebooks").glob("*.md"))
+
+
+def _choose(root: Path, names: list[str]) -> list[str]:
+    known = _all_names(root)
+    for name in names:
+        if name not in known:
+            raise BuildError(f"unknown page {name!r}{_nearest(name, known)}")
+    return [name for name in known if not names or name in names]
+
+
+def _nearest(wanted: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.4)
+    return f"; nearest: {', '.join(near)}" if near else f"; known: {', '.join(known)}"
+
+
+def page_parameters(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+    """Names and defaults in the cell tagged ``parameters``."""
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            return {
+                node.targets[0].id: ast.literal_eval(node.value)
+                for node in ast.parse(cell.source).body
+                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+            }
+    return {}
+
+
+def _page(root: Path, name: str, overrides: dict[str, str], profile: str) -> Page:
+    source = root / "notebooks" / f"{name}.md"
+    notebook = jupytext.read(source)
+    defaults = page_parameters(notebook)
+    given: dict[str, Any] = {"profile": profile} if "profile" in defaults else {}
+    for key, text in overrides.items():
+        if key not in defaults or key in ("profile", "out"):
+            settable = [k for k in defaults if k not in ("profile", "out")]
+            raise BuildError(f"{name} has no parameter {key!r}{_nearest(key, settable)}")
+        kind = type(defaults[key])
+        value = text if kind is str else yaml.safe_load(text)
+        if kind is float and isinstance(value, int):
+            value = float(value)
+        if type(value) is not kind:
+            raise BuildError(
+                f"{name}: parameter {key}={text} is not of the kind of its default, {defaults[key]!r}"
+            )
+        given[key] = value
+    if "images" in given and given["images"] != "stimuli":
+        given["images"] = str(Path(given["images"]).resolve())
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return Page(name, source, given, _parts(root, "\n".join(code), code, given))
+
+
+def _parts(root: Path, text: str, code: list[str], given: dict[str, Any]) -> dict[str, str]:
+    parts = {
+        "code": digest(*code),
+        "parameters": digest(json.dumps(given, sort_keys=True)),
+        "lock file": digest((root / "requirements.lock").read_text()),
+        "Python": platform.python_version(),
+        "device": _device(),
+    }
+    modules = imported(text)
+    for module in modules:
+        parts[str(module.relative_to(_PACKAGE.parent))] = sha256(module)
+    if _PACKAGE / "models.py" in modules:
+        zoo = sorted((_PACKAGE / "zoo").glob("*.*"))
+        parts["weights"] = digest(*(f"{path.name} {sha256(path)}" for path in zoo))
+    if _PACKAGE / "data.py" in modules:
+        manifests = sorted((root / "data_manifests").glob("*.yml"))
+        parts["data manifests"] = digest(*(path.read_text() for path in manifests))
+    for paper in sorted(set(re.findall(r'claims\.settle\(\s*"(\w+)"', text))):
+        path = claims.papers_folder() / f"{paper}.yml"
+        parts[f"papers/{paper}.yml"] = sha256(path) if path.exists() else "missing"
+    folder = Path(given.get("images", "stimuli"))
+    if folder.is_dir():
+        listing = sorted(f"{p.relative_to(folder)} {p.stat().st_size}" for p in folder.glob("*/*"))
+        parts["images"] = digest(*listing)
+    return parts
+
+
+def imported(code: str) -> list[Path]:
+    """The vitlab modules that a piece of code imports, and those they import in turn."""
+    found: set[Path] = set()
+    waiting = [code]
+    while waiting:
+        for node in ast.walk(ast.parse(waiting.pop())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                if name.split(".")[0] != "vitlab":
+                    continue
+                stem = _PACKAGE.parent.joinpath(*name.split("."))
+                for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+                    if path.exists() and path not in found:
+                        found.add(path)
+                        waiting.append(path.read_text())
+    return sorted(found)
+
+
+def _device() -> str:
+    from vitlab.evaluate import best_device
+
+    return best_device()
+
+
+def _preflight(overrides: dict[str, str]) -> None:
+    """Let a wrong model name or image folder fail here, not in a notebook."""
+    from vitlab import data, models
+
+    try:
+        if "models" in overrides:
+            models.select(overrides["models"])
+        if overrides.get("images", "stimuli") != "stimuli":
+            data.load(overrides["images"])
+    except ValueError as error:
+        raise BuildError(str(error)) from None
+
+
+# --- running -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _locked(base: Path) -> Iterator[None]:
+    """One build at a time. The lock goes with the process, however it ends."""
+    base.mkdir(parents=True, exist_ok=True)
+    with open(base / ".lock", "a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise BuildError(
+                f"another build is at work in {base} (process {lock.read().strip()})"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What is known of a page's last good run; empty if there is none."""
+    path = folder / "state.json"
+    return json.loads(path.read_text()) if path.exists() and (folder / "page.ipynb").exists() else {}
+
+
+def reason_to_run(page: Page, folder: Path) -> str:
+    """Why a page has to be run, in words; empty if its last run still stands."""
+    state = read_state(folder)
+    if not state:
+        return "never run"
+    old = state["parts"]
+    changed = [part for part in page.parts if page.parts[part] != old.get(part)]
+    gone = [part for part in old if part not in page.parts]
+    return f"changed: {', '.join(changed + gone)}" if changed or gone else ""
+
+
+def _run_all(root: Path, base: Path, pages: list[Page], jobs: int) -> list[Result]:
+    results = []
+    for page in pages:
+        folder = base / "pages" / page.name
+        result = Result(page, reason_to_run(page, folder), state=read_state(folder))
+        print(f"{page.name}: {'running, ' + result.reason if result.reason else 'up to date'}")
+        results.append(result)
+        if not result.reason:
+            _refresh_prose(page, folder)
+            (folder / "failure.json").unlink(missing_ok=True)
+    stale = [r for r in results if r.reason]
+    running: set[subprocess.Popen] = set()
+    pool = ThreadPoolExecutor(max_workers=max(1, jobs))
+    # Longest first, by their last run, so that no core is left with one long page at the end.
+    stale.sort(key=lambda r: -r.state.get("seconds", 1e9))
+    try:
+        threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(stale))))
+        for _ in pool.map(lambda r: _run(root, base, r, threads, running), stale):
+            pass
+    finally:  # Ctrl-C: stop the pages, keep the pieces they have written
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(running):
+            process.terminate()
+    return results
+
+
+def _run(
+    root: Path, base: Path, result: Result, threads: int, running: set[subprocess.Popen]
+) -> None:
+    page = result.page
+    folder = base / "pages" / page.name
+    # Named by the key: a broken-off run of the same page is taken up, any other is thrown away.
+    work = base / "work" / f"{page.name}-{page.key}"
+    for other in (base / "work").glob(f"{page.name}-*"):
+        if other != work:
+            shutil.rmtree(other)
+    started = time.monotonic()
+    try:
+        (work / "out").mkdir(parents=True, exist_ok=True)
+        jupytext.write(jupytext.read(page.source), work / "in.ipynb", fmt="ipynb")
+        parameters = {**page.parameters, "out": os.path.relpath(work / "out", root)}
+        defaults = page_parameters(jupytext.read(page.source))
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "vitlab._run_page"),
+                *(str(work / "in.ipynb"), str(work / "run.ipynb")),
+                *(json.dumps({k: v for k, v in parameters.items() if k in defaults}), str(root)),
+                str(os.getpid()),
+            ],
+            env=_environment(threads),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+        running.add(process)
+        assert process.stderr
+        messages = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)  # with the memory its kernel took at most
+        process.returncode = os.waitstatus_to_exitcode(status)
+        running.discard(process)
+        if process.returncode:
+            lines = [line for line in messages.splitlines() if line.strip()]
+            raise BuildError(lines[-1] if lines else f"exit code {process.returncode}")
+        seconds = round(time.monotonic() - started, 1)
+        result.state = {
+            "key": page.key,
+            "parts": page.parts,
+            "parameters": page.parameters,
+            "reason": result.reason,
+            "seconds": seconds,
+            "peak_mb": usage.ru_maxrss // 1024,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            **provenance(root),
+        }
+        shutil.move(work / "run.ipynb", work / "out" / "page.ipynb")
+        write_json(work / "out" / "state.json", result.state)
+        _swap(work / "out", folder)
+        shutil.rmtree(work)
+        print(f"{page.name}: done in {seconds:.0f} s, {result.state['peak_mb']} MB at most")
+    except (BuildError, OSError) as error:
+        result.error = str(error)
+        print(f"{page.name}: failed after {time.monotonic() - started:.0f} s", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        failure = {"error": result.error, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_json(folder / "failure.json", failure)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "TQDM_DISABLE": "1",
+        # tqdm's hint at ipywidgets would print a path of this machine into the page.
+        "PYTHONWARNINGS": "ignore:IProgress not found",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+
+
+def _swap(new: Path, place: Path) -> None:
+    """Put a finished folder in its place; the old one is there until the new one is."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    old = place.with_name(f".old-{place.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _refresh_prose(page: Page, folder: Path) -> None:
+    """Take over changed text of a page whose code is what was run: outputs stay, prose is new."""
+    ran = nbformat.read(folder / "page.ipynb", as_version=4)
+    fresh = jupytext.read(page.source)
+    outputs = {
+        cell.source: cell
+        for cell in ran.cells
+        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
+    }
+    injected = [c for c in ran.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    cells = []
+    for cell in fresh.cells:
+        cells.append(outputs[cell.source] if cell.cell_type == "code" else cell)
+        if "parameters" in cell.metadata.get("tags", []):
+            cells += injected
+    if [c.source for c in cells] != [c.source for c in ran.cells]:
+        ran.cells = cells
+        nbformat.write(ran, folder / "page.ipynb")
+        print(f"{page.name}: text refreshed, nothing run again")
+
+
+def provenance(root: Path) -> dict[str, str]:
+    """Commit, versions and machine of this run."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    commit = git("rev-parse", "--short=10", "HEAD") or "no commit"
+    if git("status", "--porcelain", "--untracked-files=no"):
+        commit += " with uncommitted changes"
+    versions = {name: metadata.version(name) for name in ("torch", "timm", "numpy")}
+    return {
+        "commit": commit,
+        "versions": ", ".join(
+            [f"Python {platform.python_version()}", *(f"{k} {v}" for k, v in versions.items())]
+        ),
+        "machine": f"{_device()} ({platform.machine()}, {os.cpu_count()} cores)",
+    }
+
+
+# --- the site ----------------------------------------------------------------------------------
+
+
+def _site(
+    root: Path,
+    base: Path,
+    names: list[str],
+    results: list[Result],
+    records: list[dict[str, Any]],
+    custom: bool,
+) -> None:
+    """Stage executed pages and prose, render them with Jupyter Book, put the site in its place."""
+    staged = base / "src"
+    shutil.rmtree(staged, ignore_errors=True)
+    shutil.copytree(root / "book", staged / "book", ignore=shutil.ignore_patterns("papers"))
+    folders = {name: base / "pages" / name for name in names}
+    (staged / "notebooks").mkdir()
+    for name, folder in folders.items():
+        notebook = book.staged_page(name, folder, read_state(folder))
+        nbformat.write(notebook, staged / "notebooks" / f"{name}.ipynb")
+    book.fill(staged / "book", records, folders, read_state)
+    config = yaml.safe_load((root / "_config.yml").read_text())
+    address = config.get("repository", {}).get("url") or _github()
+    book.link(config, address)
+    if not address:
+        print("no repository address (_config.yml, GITHUB_REPOSITORY): Colab and source links left out")
+    toc = yaml.safe_load((root / "book" / "_toc.yml").read_text())
+    if custom:
+        toc = book.small_toc(toc, names)
+    (base / "_config.yml").write_text(yaml.safe_dump(config))
+    (base / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+
+    stamp = digest(
+        *(
+            f"{path.relative_to(base)} {sha256(path)}"
+            for path in sorted([*staged.rglob("*"), base / "_config.yml", base / "_toc.yml"])
+            if path.is_file()
+        ),
+        sha256(root / "requirements.lock"),
+        sha256(_PACKAGE / "bookext.py"),
+    )
+    site = base / "html"
+    stamp_file = base / "site.json"
+    if site.exists() and stamp_file.exists() and json.loads(stamp_file.read_text()) == stamp:
+        print(f"site up to date: {site / 'index.html'}")
+        return
+    shutil.rmtree(base / "_build", ignore_errors=True)
+    log = base / "jupyter-book.log"
+    with open(log, "w") as output:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "jupyter_book.cli.main", "build", str(staged)),
+                *("--config", str(base / "_config.yml"), "--toc", str(base / "_toc.yml")),
+                *("--path-output", str(base), "--all", "-n", "-W", "--keep-going", "-q"),
+            ],
+            cwd=root,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    if done.returncode:
+        tail = "\n".join(log.read_text().splitlines()[-25:])
+        raise BuildError(f"Jupyter Book failed, the last site stays; {log} ends:\n{tail}")
+    built = base / "_build" / "html"
+    for name, folder in folders.items():
+        for path in book.data_files(folder):
+            target = built / "data" / name / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    shutil.copy(base / "ledger.json", built / "data" / "ledger.json")
+    _swap(built, site)
+    write_json(stamp_file, stamp)
+    print(f"site: {site / 'index.html'}")
+
+
+def _github() -> str:
+    name = os.environ.get("GITHUB_REPOSITORY", "")
+    return f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{name}" if name else ""
+
+

@@ -1,0 +1,150 @@
+"""PatchDrop: blank cells of a grid laid over the image (Naseer et al. 2021, section 3.1).
+
+A dropped cell is set to 0 in raw pixels, so it is black, not the mean colour. The number of cells
+dropped at a level is ``floor(level * cells)``, as in the paper's released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitlab.conditions import Batch, Condition
+from vitlab.files import digest
+from vitlab.rng import generator
+
+RELEASED_BATCH = 256  # images that share one mask in the paper's released evaluation
+
+
+def drop(pixels: Tensor, dropped: Tensor, offset: int = 0) -> Tensor:
+    """Blank the dropped cells.
+
+    pixels: float [B, 3, h, w]; dropped: bool [B, rows, columns], a cell per h/rows x w/columns
+    pixels; offset: shift the mask so many pixels right and down, leaving the first rows and columns
+    visible.
+    """
+    height, width = pixels.shape[-2:]
+    rows, columns = dropped.shape[-2:]
+    visible = (~dropped).to(pixels.dtype)[:, None]
+    visible = visible.repeat_interleave(height // rows, 2).repeat_interleave(width // columns, 3)
+    if offset:
+        shifted = torch.ones_like(visible)
+        shifted[..., offset:, offset:] = visible[..., :-offset, :-offset]
+        visible = shifted
+    return pixels * visible
+
+
+def count(level: float, cells: int) -> int:
+    """How many of `cells` are dropped at a level: floor(level * cells), free of rounding error."""
+    return int(np.floor(level * cells + 1e-9))
+
+
+def random_cells(keys: Iterable[tuple], grid: tuple[int, int], level: float) -> Tensor:
+    """Cells drawn uniformly without replacement: bool [len(keys), rows, columns].
+
+    A key's cells at a lower level are a subset of its cells at a higher one.
+    """
+    cells = grid[0] * grid[1]
+    dropped = []
+    for key in keys:
+        row = np.zeros(cells, bool)
+        row[generator("patchdrop", *key, cells).permutation(cells)[: count(level, cells)]] = True
+        dropped.append(row)
+    return torch.from_numpy(np.stack(dropped)).view(-1, *grid)
+
+
+def top_cells(saliency: Tensor, share: float) -> Tensor:
+    """The smallest set of cells that holds a share of the saliency: bool, same shape.
+
+    saliency: non-negative float [B, rows, columns]. As in the released code, cells are taken whose
+    cumulated saliency in ascending order exceeds ``1 - share`` of the total.
+    """
+    flat = saliency.flatten(1).double()
+    flat = flat / flat.sum(1, keepdim=True).clamp_min(1e-12)
+    ascending, order = flat.sort(dim=1, stable=True)
+    chosen = ascending.cumsum(1) > 1 - share + 1e-9
+    return torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, chosen).view_as(saliency)
+
+
+def object_share(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Share of each cell that the object covers: float [B, rows, columns] of masks [B, h, w]."""
+    batch, height, width = masks.shape
+    rows, columns = grid
+    return masks.reshape(batch, rows, height // rows, columns, width // columns).mean((2, 4))
+
+
+def random(
+    levels: Sequence[float],
+    grid: tuple[int, int],
+    draws: int = 1,
+    seed: int = 0,
+    offset: int = 0,
+    shared: bool = False,
+    name: str = "random PatchDrop",
+) -> list[Condition]:
+    """Random PatchDrop at each level, `draws` times.
+
+    shared: one mask for every 256 consecutive images, as the paper's released code does per batch,
+        instead of one per image.
+
+    Raises ValueError for a level outside 0..1 or a negative offset; the conditions raise it for a grid
+    that does not divide the image.
+    """
+    _check_levels(levels)
+    if offset < 0:
+        raise ValueError(f"offset must not be negative, got {offset}")
+
+    def condition(level: float, draw: int) -> Condition:
+        def apply(batch: Batch) -> Tensor:
+            if shared:
+                keys = [(seed, draw, "batch", i // RELEASED_BATCH) for i in batch.index.tolist()]
+            else:
+                keys = [(seed, draw, i) for i in batch.ids]
+            return drop(batch.pixels, random_cells(keys, grid, level).to(batch.pixels.device), offset)
+
+        key = f"seed {seed}, grid {grid}, offset {offset}, shared {shared}"
+        return Condition(name, level, apply, draw, lambda size: _check_grid(grid, size), key)
+
+    return [condition(level, draw) for level in levels for draw in range(draws)]
+
+
+def salient(
+    levels: Sequence[float], saliency: Tensor, keep: bool = False, name: str = "salient PatchDrop"
+) -> list[Condition]:
+    """Drop the cells that hold the top share of a saliency map, or keep only them.
+
+    levels: shares Q of the saliency's mass, not of the image's area.
+    saliency: float [n images, rows, columns], in the image set's order.
+    keep: drop the rest instead (the paper's non-salient PatchDrop).
+
+    Raises ValueError for a level outside 0..1.
+    """
+    _check_levels(levels)
+    grid = (int(saliency.shape[1]), int(saliency.shape[2]))
+
+    def condition(level: float) -> Condition:
+        def apply(batch: Batch) -> Tensor:
+            chosen = top_cells(saliency[batch.index], level).to(batch.pixels.device)
+            return drop(batch.pixels, ~chosen if keep else chosen)
+
+        key = f"keep {keep}, map {digest(saliency.cpu().numpy().tobytes())}"
+        return Condition(name, level, apply, 0, lambda size: _check_grid(grid, size), key)
+
+    return [condition(level) for level in levels]
+
+
+def _check_levels(levels: Sequence[float]) -> None:
+    for level in levels:
+        if not 0 <= level <= 1:
+            raise ValueError(f"level {level} is outside 0..1 (a share of the cells, not per cent)")
+
+
+def _check_grid(grid: tuple[int, int], size: int) -> None:
+    if min(grid) < 1 or size % grid[0] or size % grid[1]:
+        fitting = ", ".join(str(d) for d in range(2, size + 1) if size % d == 0)
+        raise ValueError(
+            f"a {grid[0]} x {grid[1]} grid does not divide the {size} px image; sides that do: {fitting}"
+        )

@@ -1,0 +1,305 @@
+"""The engine: models x images x conditions -> trials.
+
+An image is decoded once; all conditions of all models are computed from it while the next batch is
+being decoded. Trials go to Parquet in pieces of 256 images, each written whole, so memory does not
+grow with the data and a killed run goes on from its last piece.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from vitlab.conditions import Batch, Condition
+from vitlab.data import Images, decision_matrix
+from vitlab.files import digest, whole, write_json
+from vitlab.models import Model
+
+PIECE = 256  # images in a piece; never the batch size, so that another batch size can resume
+
+
+class EvaluationError(RuntimeError):
+    """A run that must not go on: a model gave a number that is none, results cannot be written."""
+
+
+def run(
+    models: Sequence[Model],
+    images: Images,
+    conditions: Sequence[Condition],
+    out: Path | str,
+    batch_size: int = 64,
+    workers: int = 1,
+    order: Sequence[int] | None = None,
+    device: str | None = None,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Show every image under every condition to every model and return the trials.
+
+    out: folder for the trials of this and other runs; a run is kept in a subfolder named by what it
+        depends on (models' weights, images, conditions), so an equal run is not repeated.
+    batch_size, workers (decoding threads), order (in which images are worked on): have no influence
+        on pixels or predictions; confidences agree within 1e-5.
+    device: "cpu", "cuda", "mps"; chosen by what is there if None.
+    progress: show a bar; if None, where standard error is a terminal.
+
+    Returns a row per model x condition x level x draw x image, ordered so: ``image`` (place in the
+    image set), ``label``, ``prediction`` (indices into ``images.categories``), ``confidence`` (of
+    the prediction) and ``p_label`` (probability of the label's category).
+
+    Raises ValueError or DataError before any compute where a condition, model and image set do not
+    go together, EvaluationError for a non-finite output or a disk that cannot be written.
+    """
+    _check(models, images, conditions, batch_size, workers)
+    device = device or best_device()
+    folder = Path(out) / _key(models, images, conditions)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "run.json").exists():
+            write_json(folder / "run.json", _description(models, images, conditions))
+    except OSError as error:
+        raise EvaluationError(f"trials cannot be written to {folder}: {error}") from None
+
+    order = range(len(images)) if order is None else order
+    todo: dict[int, list[int]] = {}
+    for i in order:
+        todo.setdefault(i // PIECE, []).append(i)
+    todo = {piece: chosen for piece, chosen in todo.items() if not _path(folder, piece).exists()}
+    batches = [
+        (piece, chosen[first : first + batch_size])
+        for piece, chosen in todo.items()
+        for first in range(0, len(chosen), batch_size)
+    ]
+    for model in models:
+        model.net.to(device)
+    bar = tqdm(
+        total=sum(len(chosen) for _, chosen in batches),
+        desc=f"{len(models)} models x {len(conditions)} conditions",
+        unit="image",
+        disable=None if progress is None else not progress,
+    )
+    collected: list[dict[str, np.ndarray]] = []
+    done = 0
+    for (piece, chosen), loaded in zip(batches, _load(models, images, batches, workers), strict=True):
+        collected.append(_trials(models, images, conditions, chosen, loaded, device))
+        done += len(chosen)
+        bar.update(len(chosen))
+        if sum(len(part["image"]) for part in collected) == len(todo[piece]):
+            _write(folder, piece, collected, images, models, conditions)
+            collected = []
+    bar.close()
+    return read(folder, len(images))
+
+
+def read(folder: Path | str, n_images: int | None = None) -> pd.DataFrame:
+    """The trials of a finished run's folder.
+
+    Raises EvaluationError where a piece is missing.
+    """
+    pieces = sorted(Path(folder).glob("piece-*.parquet"))
+    if n_images is not None and len(pieces) < math.ceil(n_images / PIECE):
+        raise EvaluationError(f"{folder} holds {len(pieces)} pieces of {math.ceil(n_images / PIECE)}")
+    parts = [pd.read_parquet(piece) for piece in pieces]
+    trials = pd.concat(parts, ignore_index=True)
+    for column in ("model", "condition"):  # concatenation drops the categories
+        trials[column] = trials[column].astype(parts[0][column].dtype)
+    return trials
+
+
+def batch_of(images: Images, model: Model, chosen: Sequence[int]) -> Batch:
+    """Some images of a set as a model is shown them, before any condition."""
+    pixels = torch.stack([model.pixels(images.picture(i)) for i in chosen]).float() / 255
+    masks = torch.from_numpy(np.stack([images.mask(i) for i in chosen])) if images.mask else None
+    return Batch(pixels, tuple(images.table["id"].iloc[list(chosen)]), torch.tensor(chosen), masks)
+
+
+def best_device() -> str:
+    """The device torch can use here: "cuda", "mps" or "cpu"."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _check(
+    models: Sequence[Model],
+    images: Images,
+    conditions: Sequence[Condition],
+    batch_size: int,
+    workers: int,
+) -> None:
+    if not models or not conditions:
+        raise ValueError(f"nothing to do: {len(models)} models, {len(conditions)} conditions")
+    if batch_size < 1 or workers < 1:
+        raise ValueError(f"batch_size and workers must be >= 1, got {batch_size} and {workers}")
+    columns = [(c.name, c.level, c.draw) for c in conditions]
+    for column in columns:
+        if columns.count(column) > 1:
+            raise ValueError(f"two conditions are called {column}")
+    for model in models:
+        decision_matrix(model.classes, images.classes)
+        for condition in conditions:
+            condition.check(model.size)
+
+
+def _key(models: Sequence[Model], images: Images, conditions: Sequence[Condition]) -> str:
+    description = _description(models, images, conditions)
+    return digest(json.dumps(description, sort_keys=True), torch.__version__)
+
+
+def _description(
+    models: Sequence[Model], images: Images, conditions: Sequence[Condition]
+) -> dict[str, object]:
+    return {
+        "models": [[m.name, m.weights, list(m.geometry), m.classes] for m in models],
+        "images": [images.name, images.fingerprint, len(images)],
+        "conditions": [[c.name, c.level, c.draw, c.key] for c in conditions],
+    }
+
+
+def _path(folder: Path, piece: int) -> Path:
+    return folder / f"piece-{piece:06d}.parquet"
+
+
+_Loaded = tuple[dict[tuple, Tensor], Tensor | None]
+
+
+def _load(
+    models: Sequence[Model], images: Images, batches: list[tuple[int, list[int]]], workers: int
+) -> Iterator[_Loaded]:
+    """Decode each batch in background threads, one batch ahead: pixels per geometry, masks."""
+    kinds = {model.geometry: model for model in models}
+
+    def one(i: int) -> tuple[list[Tensor], np.ndarray | None]:
+        picture = images.picture(i)
+        return [m.pixels(picture) for m in kinds.values()], images.mask(i) if images.mask else None
+
+    def gather(futures: list[Future]) -> _Loaded:
+        results = [future.result() for future in futures]
+        pixels = {kind: torch.stack([r[0][k] for r in results]) for k, kind in enumerate(kinds)}
+        masks = [r[1] for r in results]
+        return pixels, torch.from_numpy(np.stack(masks)) if masks[0] is not None else None
+
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: list[list[Future]] = []
+        try:
+            for _, chosen in batches:
+                ahead.append([pool.submit(one, i) for i in chosen])
+                if len(ahead) == 2:
+                    yield gather(ahead.pop(0))
+            if ahead:
+                yield gather(ahead.pop())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@torch.inference_mode()
+def _trials(
+    models: Sequence[Model],
+    images: Images,
+    conditions: Sequence[Condition],
+    chosen: list[int],
+    loaded: _Loaded,
+    device: str,
+) -> dict[str, np.ndarray]:
+    """All trials of one batch: arrays [B, models x conditions] and the images' places [B]."""
+    pixels, masks = loaded
+    ids = tuple(images.table["id"].iloc[chosen])
+    index = torch.tensor(chosen)
+    labels = torch.tensor(images.table["label"].iloc[chosen].to_numpy(), device=device)
+    kinds: dict[tuple, Batch] = {
+        kind: Batch(stack.to(device).float() / 255, ids, index, masks)
+        for kind, stack in pixels.items()
+    }
+    matrices = {
+        m.name: None if matrix is None else matrix.to(device)
+        for m in models
+        for matrix in [decision_matrix(m.classes, images.classes)]
+    }
+    rows: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
+    for c, condition in enumerate(conditions):
+        # Models that agree on size, crop and interpolation are shown the very same pixels.
+        shown = {kind: condition.apply(batch) for kind, batch in kinds.items()}
+        for m, model in enumerate(models):
+            probabilities = model.logits(shown[model.geometry]).softmax(1)
+            matrix = matrices[model.name]
+            if matrix is not None:
+                probabilities = probabilities @ matrix
+            confidence, prediction = probabilities.max(1)
+            rows[m, c] = prediction, confidence, probabilities.gather(1, labels[:, None])[:, 0]
+    columns = [(m, c) for m in range(len(models)) for c in range(len(conditions))]
+    prediction, confidence, p_label = (
+        torch.stack([rows[column][k] for column in columns], 1).cpu().numpy() for k in range(3)
+    )
+    if not np.isfinite(confidence).all():
+        i, column = np.argwhere(~np.isfinite(confidence))[0]
+        model, condition = models[columns[column][0]], conditions[columns[column][1]]
+        raise EvaluationError(
+            f"{model.name} gave a number that is none for image {ids[i]} under "
+            f"{condition.name} at level {condition.level}"
+        )
+    return {
+        "image": np.array(chosen),
+        "prediction": prediction,
+        "confidence": confidence,
+        "p_label": p_label,
+    }
+
+
+def _write(
+    folder: Path,
+    piece: int,
+    collected: list[dict[str, np.ndarray]],
+    images: Images,
+    models: Sequence[Model],
+    conditions: Sequence[Condition],
+) -> None:
+    image = np.concatenate([part["image"] for part in collected])
+    by_image = np.argsort(image)
+    image = image[by_image].astype(np.int32)
+    n, per_model = len(image), len(conditions)
+
+    def column(name: str, kind: type) -> np.ndarray:
+        return np.concatenate([part[name] for part in collected])[by_image].T.reshape(-1).astype(kind)
+
+    def repeated(values: list, kind: type) -> np.ndarray:
+        return np.tile(np.repeat(np.array(values, kind), n), len(models))
+
+    def named(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
+        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int16)), names)
+
+    condition_names = list(dict.fromkeys(c.name for c in conditions))
+    label = images.table["label"].to_numpy()[image].astype(np.int16)
+    table = pa.table(
+        {
+            "model": named(np.repeat(np.arange(len(models)), n * per_model), [m.name for m in models]),
+            "condition": named(
+                repeated([condition_names.index(c.name) for c in conditions], np.int16),
+                condition_names,
+            ),
+            "level": repeated([c.level for c in conditions], np.float32),
+            "draw": repeated([c.draw for c in conditions], np.int16),
+            "image": np.tile(image, len(models) * per_model),
+            "label": np.tile(label, len(models) * per_model),
+            "prediction": column("prediction", np.int16),
+            "confidence": column("confidence", np.float32),
+            "p_label": column("p_label", np.float32),
+        }
+    )
+    try:
+        with whole(_path(folder, piece)) as part:
+            pq.write_table(table, part, compression="zstd")
+    except OSError as error:
+        raise EvaluationError(
+            f"trials cannot be written to {folder}: {error}; what is there is kept, make room "
+            "and run again"
+        ) from None
