@@ -47,7 +47,7 @@ def means_model() -> Model:
 
 
 def photograph(path: Path, seed: int, size=(90, 70)) -> None:
-    """A file that looks like a photograph to a decoder: smooth colours, saved as its suffix says."""
+    """A file that is a photograph to a decoder: smooth colours, saved as its suffix says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(path)

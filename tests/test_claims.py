@@ -55,7 +55,17 @@ def test_the_ledger_has_a_record_for_every_claim(tmp_path):
     )
     records = claims.ledger({"01-occlusion": tmp_path}, "mini")
     assert len(records) == 155
-    fields = ["paper", "claim", "statement", "page", "profile", "verdict", "reason", "published", "fresh"]
+    fields = [
+        "paper",
+        "claim",
+        "statement",
+        "page",
+        "profile",
+        "verdict",
+        "reason",
+        "published",
+        "fresh",
+    ]
     assert all(set(fields) <= set(record) for record in records)
     [settled] = [r for r in records if r["claim"] == "occlusion-random"]
     assert (settled["page"], settled["verdict"]) == ("01-occlusion", "holds")

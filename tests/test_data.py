@@ -98,9 +98,9 @@ def test_bad_folders_are_named(tmp_path, photo_folder):
 
 def test_damaged_images_are_found_before_anything_is_computed(photo_folder):
     whole = next((photo_folder / "n01440764").glob("*.jpg"))
-    content = whole.read_bytes()
+    good = whole.read_bytes()
     for content, message in [
-        (content[: len(content) // 2], "is truncated"),
+        (good[: len(good) // 2], "is truncated"),
         (b"", r"is not an image \(0 bytes\)"),
         (b"<html>not found</html>" * 50, "is not an image"),
     ]:
@@ -118,7 +118,12 @@ def test_damaged_images_are_found_before_anything_is_computed(photo_folder):
 def test_grey_cmyk_and_transparent_pictures_come_as_rgb(tmp_path):
     folder = tmp_path / "n01440764"
     folder.mkdir()
-    for mode, name in [("L", "grey.png"), ("CMYK", "press.jpg"), ("RGBA", "clear.png"), ("P", "few.png")]:
+    for mode, name in [
+        ("L", "grey.png"),
+        ("CMYK", "press.jpg"),
+        ("RGBA", "clear.png"),
+        ("P", "few.png"),
+    ]:
         Image.new(mode, (20, 20)).save(folder / name)
     images = data.load(tmp_path)
     assert {np.asarray(images.picture(i)).shape for i in range(4)} == {(20, 20, 3)}
@@ -140,6 +145,8 @@ def test_efficientnet_lite0_knows_real_photographs(real):
         for first in range(0, 200, 50):
             chosen = range(first, first + 50)
             pixels = torch.stack([model.pixels(images.picture(i)) for i in chosen]).float() / 255
-            right += int((model.logits(pixels).argmax(1) == images.labels[first : first + 50]).sum())
+            right += int(
+                (model.logits(pixels).argmax(1) == images.labels[first : first + 50]).sum()
+            )
     # 75.5 % on ImageNet's validation set is what its authors report
     assert right / 200 > 0.68

@@ -196,7 +196,9 @@ def test_a_number_that_is_none_is_refused_with_its_place(tmp_path):
 
     broken = Model("broken", Broken(), "CNN", "stimuli", "broken")
     images = data.load("stimuli", n=4)
-    with pytest.raises(evaluate.EvaluationError, match=r"broken gave .* natural/test/0/000000 under clean"):
+    with pytest.raises(
+        evaluate.EvaluationError, match=r"broken gave .* natural/test/0/000000 under clean"
+    ):
         evaluate.run([broken], images, [CLEAN], tmp_path)
     assert not list(tmp_path.glob("*/piece-*"))
 
@@ -212,7 +214,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_file(means_model, tmp_path, monk
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(evaluate.pq, "write_table", full)
-    with pytest.raises(evaluate.EvaluationError, match="No space left on device.*make room"):
+    with pytest.raises(evaluate.EvaluationError, match=r"No space left on device.*make room"):
         evaluate.run([means_model], images, [CLEAN], tmp_path)
     assert len([p for p in tmp_path.rglob("*") if p.suffix == ".parquet"]) == 1
     monkeypatch.undo()

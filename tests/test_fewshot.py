@@ -8,7 +8,9 @@ from vitlab import fewshot
 LABELS = torch.arange(160) % 8
 
 
-@pytest.mark.parametrize(("way", "shot", "d", "c"), [(5, 5, 96, 1.0), (3, 1, 40, 10.0), (5, 5, 8, 1.0)])
+@pytest.mark.parametrize(
+    ("way", "shot", "d", "c"), [(5, 5, 96, 1.0), (3, 1, 40, 10.0), (5, 5, 8, 1.0)]
+)
 def test_all_episodes_at_once_reach_scikit_learns_optimum(way, shot, d, c):
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(8, d, generator=generator)
@@ -60,7 +62,10 @@ def test_an_episode_does_not_depend_on_how_many_are_drawn():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((9, 5, 5), "9-way episodes need 9 classes, there are 8"), ((5, 15, 6), "smallest class has 20")],
+    [
+        ((9, 5, 5), "9-way episodes need 9 classes, there are 8"),
+        ((5, 15, 6), "smallest class has 20"),
+    ],
 )
 def test_episodes_that_cannot_be_drawn_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

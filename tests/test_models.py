@@ -84,9 +84,7 @@ def test_natural_models_are_good_and_equally_so():
         measured[name] = train._accuracy(net, "test", "natural", 480, "cpu")
         assert measured[name] >= 0.97
         assert measured[name] == pytest.approx(entry["accuracy"], abs=0.01)
-    vit, cnn = (
-        np.mean([measured[n] for n in natural if kind in n]) for kind in ("vit", "cnn")
-    )
+    vit, cnn = (np.mean([measured[n] for n in natural if kind in n]) for kind in ("vit", "cnn"))
     assert abs(vit - cnn) < 0.015
 
 

@@ -33,7 +33,9 @@ def test_an_offset_shifts_the_mask_and_leaves_the_first_rows_and_columns():
 
 @pytest.mark.parametrize("cells", [16, 49, 64, 196, 224 * 224])
 def test_counts_are_those_of_the_released_code(cells):
-    assert [patchdrop.count(k / 10, cells) for k in range(10)] == [k * cells // 10 for k in range(10)]
+    assert [patchdrop.count(k / 10, cells) for k in range(10)] == [
+        k * cells // 10 for k in range(10)
+    ]
 
 
 def test_random_masks_have_the_count_are_uniform_and_nested():
@@ -52,7 +54,9 @@ def test_masks_depend_on_the_image_and_not_on_its_batch():
     shown = condition.apply(whole)
     one_by_one = torch.cat(
         [
-            condition.apply(Batch(whole.pixels[i : i + 1], whole.ids[i : i + 1], whole.index[i : i + 1]))
+            condition.apply(
+                Batch(whole.pixels[i : i + 1], whole.ids[i : i + 1], whole.index[i : i + 1])
+            )
             for i in reversed(range(8))
         ]
     ).flip(0)

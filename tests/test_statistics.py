@@ -35,7 +35,7 @@ def test_pairing_removes_what_models_share():
 
 
 def test_a_ratio_is_bootstrapped_as_a_ratio_of_means():
-    values = np.random.default_rng(4).random((500, 2)) + [1, 3]
+    values = np.random.default_rng(4).random((500, 2)) + np.array([1, 3])
     ours = stats.bootstrap(values, lambda means: means[..., 0] / means[..., 1])
     rng = np.random.default_rng(5)
     loop = []
@@ -55,7 +55,14 @@ def test_no_images_and_non_finite_values_are_refused():
 def trials():
     rng = np.random.default_rng(6)
     rows = [
-        {"model": m, "condition": c, "level": np.float32(level), "draw": d, "image": i, "label": i % 4}
+        {
+            "model": m,
+            "condition": c,
+            "level": np.float32(level),
+            "draw": d,
+            "image": i,
+            "label": i % 4,
+        }
         | {"prediction": int(rng.integers(4))}
         for m in ("a", "b")
         for c, level, draws in (("clean", 0.0, 1), ("drop", 0.1, 3))
@@ -71,7 +78,9 @@ def test_correct_averages_draws_within_an_image(trials):
         ours = stats.group_mean(per_image, [model], "drop", 0.1)
         for i in range(12):
             rows = trials[
-                (trials["model"] == model) & (trials["condition"] == "drop") & (trials["image"] == i)
+                (trials["model"] == model)
+                & (trials["condition"] == "drop")
+                & (trials["image"] == i)
             ]
             assert ours[i] == pytest.approx((rows["prediction"] == i % 4).mean())
 

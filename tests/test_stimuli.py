@@ -104,7 +104,9 @@ def test_held_out_shapes_and_textures_are_new():
 
 def test_textures_differ_from_one_another():
     pictures = [
-        stimuli.draw(replace(stimuli.describe("test", 3, variant="texture-only"), texture=name, hue=0))
+        stimuli.draw(
+            replace(stimuli.describe("test", 3, variant="texture-only"), texture=name, hue=0)
+        )
         for name in stimuli.TEXTURES
     ]
     spectra = []

@@ -1,4 +1,4 @@
-"""vitlab: the thin library behind a book that re-measures what papers say about Vision Transformers.
+"""The thin library behind a book that measures again what papers say about Vision Transformers.
 
 Data flows one way: images -> conditions -> models -> trials -> statistics -> claims -> page.
 """

@@ -1,8 +1,9 @@
 """Let torchvision load beside a torch it was not compiled for.
 
 PyPI's torchvision is compiled against CUDA. Beside a CPU-only torch its operators cannot load, and
-importing it (timm does) fails because two of them, ``nms`` and ``qnms``, are described without being
-declared. vitlab uses neither, so declare both and import again. A matched pair is left untouched.
+importing it (timm does) fails because two of them, ``nms`` and ``qnms``, are described without
+being declared. vitlab uses neither, so declare both and import again. A matched pair is left
+untouched.
 """
 
 import sys
@@ -15,7 +16,7 @@ _declared: torch.library.Library | None = None  # kept alive: the operators vani
 def _import_torchvision() -> None:
     global _declared
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise

@@ -35,8 +35,8 @@ def deepfool(
     """
     if steps < 1 or candidates < 2 or overshoot < 0:
         raise ValueError(
-            f"deepfool needs steps >= 1, candidates >= 2, overshoot >= 0; got {steps}, {candidates}, "
-            f"{overshoot}"
+            "deepfool needs steps >= 1, candidates >= 2, overshoot >= 0; "
+            f"got {steps}, {candidates}, {overshoot}"
         )
     x0, x = pixels, pixels.clone()
     total = torch.zeros_like(pixels)

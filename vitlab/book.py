@@ -33,7 +33,9 @@ def staged_page(name: str, folder: Path, state: dict[str, Any]) -> nbformat.Note
     """The page as it goes into the book: executed notebook, banner if stale, provenance line."""
     problem = failure(folder)
     if not state:
-        text = f"# {name}\n\n" + _banner(f"This page has never been run: {problem.get('error', '')}")
+        text = f"# {name}\n\n" + _banner(
+            f"This page has never been run: {problem.get('error', '')}"
+        )
         return new_notebook(cells=[new_markdown_cell(text, id="never-run")])
     notebook = nbformat.read(folder / "page.ipynb", as_version=4)
     notebook.metadata.pop("papermill", None)  # paths and durations of this machine
@@ -56,18 +58,18 @@ def _banner(text: str) -> str:
 
 
 def _provenance(name: str, folder: Path, state: dict[str, Any]) -> str:
-    links = "".join(
-        f'<li><a href="../data/{name}/{path.relative_to(folder).as_posix()}" download>'
-        f"{path.relative_to(folder).as_posix()}</a> ({max(1, path.stat().st_size // 1024):,} kB)</li>"
-        for path in data_files(folder)
-        if path.parent.name != "claims"
-    )
+    links = ""
+    for path in data_files(folder):
+        file, size = path.relative_to(folder).as_posix(), max(1, path.stat().st_size // 1024)
+        if path.parent.name != "claims":
+            links += f'<li><a href="../data/{name}/{file}" download>{file}</a> ({size:,} kB)</li>'
     return (
         '<div class="provenance">\n'
-        f"<p>Measured {state['finished']} in {state['seconds']:.0f} s on {state['machine']}; commit "
-        f"{html.escape(state['commit'])}; {html.escape(state['versions'])}; "
+        f"<p>Measured {state['finished']} in {state['seconds']:.0f} s on {state['machine']}; "
+        f"commit {html.escape(state['commit'])}; {html.escape(state['versions'])}; "
         f"page key <code>{state['key']}</code>.</p>\n"
-        f"<details><summary>Trials and figure data of this page</summary><ul>{links}</ul></details>\n"
+        "<details><summary>Trials and figure data of this page</summary>"
+        f"<ul>{links}</ul></details>\n"
         "</div>"
     )
 
@@ -98,9 +100,7 @@ def small_toc(toc: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {**toc, "parts": [part for part in parts if part["chapters"]]}
 
 
-def fill(
-    folder: Path, records: list[dict[str, Any]], pages: dict[str, Path], state: State
-) -> None:
+def fill(folder: Path, records: list[dict[str, Any]], pages: dict[str, Path], state: State) -> None:
     """Put the ledger into the staged front page and the pages' times into the status page."""
     script = (folder / "ledger.js").read_text()
     for name, text in {
@@ -149,7 +149,7 @@ def _table(records: list[dict[str, Any]]) -> str:
         ]
         fresh = [_quantity(item) for item in r["fresh"]]
         mark = '<span class="mini">in miniature</span><br>' if fresh and r["miniature"] else ""
-        reason = "" if r["page"] else f'<br><small>{html.escape(r["reason"])}</small>'
+        reason = "" if r["page"] else f"<br><small>{html.escape(r['reason'])}</small>"
         rows.append(
             f'<tr><td><span class="verdict {claims.css(r["verdict"])}">{r["verdict"]}</span></td>'
             f"<td>{r['paper']}<br><small>{r['claim']}</small></td><td>{statement}{reason}</td>"

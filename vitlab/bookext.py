@@ -1,7 +1,7 @@
 """A Sphinx extension that keeps unused scripts out of the pages.
 
-Jupyter Book 1 loads sphinx-thebe (live code through a public server) on every page; the book does not
-use it, it would call outside hosts, and its script is declared twice, an error in the console.
+Jupyter Book 1 loads sphinx-thebe (live code through a public server) on every page; the book does
+not use it, it would call outside hosts, and its script is declared twice, an error in the console.
 """
 
 from typing import Any

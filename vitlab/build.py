@@ -1,7 +1,7 @@
 """Build the book: run the pages that need it, settle the ledger, render the site.
 
-A page is run again when its key changes: its code, its parameters, the vitlab sources it imports, weights,
-papers, manifests, lock file, Python or device. The build says which of them did.
+A page is run again when its key changes: its code, its parameters, the vitlab sources it imports,
+weights, papers, manifests, lock file, Python or device. The build says which of them did.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ def build(
 ) -> int:
     """Build the whole book, or some pages, and return the exit code: 0, or 1 if a page failed.
 
-    names: pages to run, all if empty. parameters: overrides as text; such a build is a small book of
-    its own under ``build/custom`` and leaves the main one alone. jobs: pages at a time (one torch
-    thread each); the number of cores if 0.
+    names: pages to run, all if empty. parameters: overrides as text; such a build is a small book
+    of its own under ``build/custom`` and leaves the main one alone. jobs: pages at a time, the
+    number of cores if 0; they share the cores.
 
     Raises BuildError for unknown pages, profiles and parameters before anything is run.
     """
@@ -168,7 +168,8 @@ def _page(root: Path, name: str, overrides: dict[str, str], profile: str) -> Pag
             value = float(value)
         if type(value) is not kind:
             raise BuildError(
-                f"{name}: parameter {key}={text} is not of the kind of its default, {defaults[key]!r}"
+                f"{name}: parameter {key}={text} is not of the kind of its default, "
+                f"{defaults[key]!r}"
             )
         given[key] = value
     if "images" in given and given["images"] != "stimuli":
@@ -269,7 +270,9 @@ def _locked(base: Path) -> Iterator[None]:
 def read_state(folder: Path) -> dict[str, Any]:
     """What is known of a page's last good run; empty if there is none."""
     path = folder / "state.json"
-    return json.loads(path.read_text()) if path.exists() and (folder / "page.ipynb").exists() else {}
+    return (
+        json.loads(path.read_text()) if path.exists() and (folder / "page.ipynb").exists() else {}
+    )
 
 
 def reason_to_run(page: Page, folder: Path) -> str:
@@ -460,7 +463,10 @@ def _site(
     address = config.get("repository", {}).get("url") or _github()
     book.link(config, address)
     if not address:
-        print("no repository address (_config.yml, GITHUB_REPOSITORY): Colab and source links left out")
+        print(
+            "no repository address (_config.yml, GITHUB_REPOSITORY): "
+            "Colab and source links left out"
+        )
     toc = yaml.safe_load((root / "book" / "_toc.yml").read_text())
     if custom:
         toc = book.small_toc(toc, names)
@@ -512,5 +518,3 @@ def _site(
 def _github() -> str:
     name = os.environ.get("GITHUB_REPOSITORY", "")
     return f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{name}" if name else ""
-
-

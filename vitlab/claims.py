@@ -1,8 +1,8 @@
 """The papers' claims and what this book's own runs say of them.
 
-A claim's statement, published numbers and the check that decides it stand in ``book/papers/*.yml``. A page
-turns the check into `Check`s on its fresh statistics and calls `settle`; the build collects what
-the pages settled into the ledger.
+A claim's statement, published numbers and the check that decides it stand in
+``book/papers/*.yml``. A page turns the check into `Check`s on its fresh statistics and calls
+`settle`; the build collects what the pages settled into the ledger.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def papers(folder: Path | None = None) -> dict[str, dict[str, Any]]:
         paper = yaml.safe_load(path.read_text(encoding="utf-8"))
         missing = {"id", "title", "claims"} - set(paper)
         if missing or paper["id"] != path.stem:
-            raise ClaimError(f"{path}: {f'lacks {missing}' if missing else 'id is not the file name'}")
+            raise ClaimError(
+                f"{path}: {f'lacks {missing}' if missing else 'id is not the file name'}"
+            )
         ids = [claim["id"] for claim in paper["claims"]]
         if len(ids) != len(set(ids)):
             raise ClaimError(f"{path}: a claim id is used twice")
@@ -92,7 +94,9 @@ class Check:
         """holds, fails or inconclusive."""
         _, low, high, _ = self.interval
         if self.above is not None:
-            return "holds" if low > self.above else "fails" if high <= self.above else "inconclusive"
+            return (
+                "holds" if low > self.above else "fails" if high <= self.above else "inconclusive"
+            )
         assert self.below is not None
         return "holds" if high < self.below else "fails" if low >= self.below else "inconclusive"
 
@@ -121,7 +125,8 @@ class Settled:
         record = self.record
         verdict = f'<span class="verdict {css(record["verdict"])}">{record["verdict"]}</span>'
         parts = [
-            f'<div class="claim"><p>{verdict} <strong>{record["paper"]} · {record["claim"]}</strong>'
+            f'<div class="claim"><p>{verdict} '
+            f"<strong>{record['paper']} · {record['claim']}</strong>"
             f"<br>{html.escape(record['statement'])}</p>"
         ]
         if record["reason"]:
@@ -135,8 +140,9 @@ class Settled:
                 for c in self.checks
             )
             parts.append(
-                '<div class="scroll"><table><thead><tr><th>check</th><th>fresh</th><th>95 % interval'
-                f"</th><th>demanded</th><th></th></tr></thead><tbody>{rows}</tbody></table></div>"
+                '<div class="scroll"><table><thead><tr><th>check</th><th>fresh</th>'
+                "<th>95 % interval</th><th>demanded</th><th></th></tr></thead>"
+                f"<tbody>{rows}</tbody></table></div>"
             )
         if record["published"]:
             rows = "".join(
@@ -146,8 +152,8 @@ class Settled:
                 for p in record["published"]
             )
             note = (
-                "Published, on ImageNet-scale data; the fresh numbers are <em>in miniature</em> and "
-                "do not compare in level."
+                "Published, on ImageNet-scale data; the fresh numbers are <em>in miniature</em> "
+                "and do not compare in level."
                 if record["miniature"]
                 else "Published."
             )
@@ -197,7 +203,14 @@ def settle(
         "miniature": miniature,
         "published": entry["published"],
         "fresh": [
-            {"quantity": quantity, "value": i.value, "low": i.low, "high": i.high, "n": i.n, "unit": unit}
+            {
+                "quantity": quantity,
+                "value": i.value,
+                "low": i.low,
+                "high": i.high,
+                "n": i.n,
+                "unit": unit,
+            }
             for quantity, i, unit in fresh
         ],
     }

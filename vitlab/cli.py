@@ -55,9 +55,7 @@ def _build(given: argparse.Namespace) -> int:
         if not equals:
             raise ValueError(f"-p {text}: write it as NAME=VALUE")
         parameters[name] = value
-    return build.build(
-        given.pages, parameters, given.profile, given.jobs, site=not given.no_site
-    )
+    return build.build(given.pages, parameters, given.profile, given.jobs, site=not given.no_site)
 
 
 def _zoo(given: argparse.Namespace) -> int:

@@ -86,8 +86,8 @@ def load(
 
     A folder holds one subfolder per class, named by ImageNet's wnids (``n01440764``) or by the 16
     categories of Geirhos et al.; files named like ``cat7-car2.png`` also tell shape and texture.
-    n: how many images, all of a folder if None (320 stimuli). Of a folder a fixed random subset, the
-        same on every machine.
+    n: how many images, all of a folder if None (320 stimuli). Of a folder a fixed random subset,
+        the same on every machine.
 
     Raises DataError for an unknown variant, a missing, empty or unreadable folder, a truncated or
     unreadable image, and class names that cannot be told.
@@ -136,11 +136,14 @@ def _spread(variant: str, i: int, held_out: bool) -> int:
 def _folder(folder: Path, n: int | None, seed: int) -> Images:
     if not folder.is_dir():
         raise DataError(
-            f"image folder {str(folder)!r} does not exist; give 'stimuli' or a folder of class subfolders"
+            f"image folder {str(folder)!r} does not exist; "
+            "give 'stimuli' or a folder of class subfolders"
         )
     try:
         files = sorted(
-            p for p in folder.glob("*/*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+            p
+            for p in folder.glob("*/*")
+            if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
         )
     except OSError as error:
         raise DataError(f"image folder {str(folder)!r} cannot be read: {error}") from None
@@ -259,14 +262,14 @@ def cue_conflict(where: str | Path, n: int | None = None, seed: int = 0) -> Imag
     images = load(where, "cue-conflict", n=n, seed=seed)
     if "texture" not in images.table:
         raise DataError(
-            f"{str(where)!r} holds no cue-conflict images: their files are named like cat7-car2.png, in a "
-            "folder of the shape's category"
+            f"{str(where)!r} holds no cue-conflict images: their files are named like "
+            "cat7-car2.png, in a folder of the shape's category"
         )
     return images
 
 
 def human_decisions() -> pd.DataFrame:
-    """People's decisions on the cue-conflict photographs of Geirhos et al. 2019, a row per category.
+    """People's decisions on the cue-conflict images of Geirhos et al. 2019, a row per category.
 
     Columns: category, shape, texture, other (counts, ten people pooled, conflicts only). CC BY 4.0.
     """

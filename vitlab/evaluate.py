@@ -90,7 +90,9 @@ def run(
     )
     collected: list[dict[str, np.ndarray]] = []
     done = 0
-    for (piece, chosen), loaded in zip(batches, _load(models, images, batches, workers), strict=True):
+    for (piece, chosen), loaded in zip(
+        batches, _load(models, images, batches, workers), strict=True
+    ):
         collected.append(_trials(models, images, conditions, chosen, loaded, device))
         done += len(chosen)
         bar.update(len(chosen))
@@ -108,7 +110,9 @@ def read(folder: Path | str, n_images: int | None = None) -> pd.DataFrame:
     """
     pieces = sorted(Path(folder).glob("piece-*.parquet"))
     if n_images is not None and len(pieces) < math.ceil(n_images / PIECE):
-        raise EvaluationError(f"{folder} holds {len(pieces)} pieces of {math.ceil(n_images / PIECE)}")
+        raise EvaluationError(
+            f"{folder} holds {len(pieces)} pieces of {math.ceil(n_images / PIECE)}"
+        )
     parts = [pd.read_parquet(piece) for piece in pieces]
     trials = pd.concat(parts, ignore_index=True)
     for column in ("model", "condition"):  # concatenation drops the categories
@@ -237,11 +241,11 @@ def _trials(
             confidence, prediction = probabilities.max(1)
             rows[m, c] = prediction, confidence, probabilities.gather(1, labels[:, None])[:, 0]
     columns = [(m, c) for m in range(len(models)) for c in range(len(conditions))]
-    prediction, confidence, p_label = (
+    predictions, confidences, p_labels = (
         torch.stack([rows[column][k] for column in columns], 1).cpu().numpy() for k in range(3)
     )
-    if not np.isfinite(confidence).all():
-        i, column = np.argwhere(~np.isfinite(confidence))[0]
+    if not np.isfinite(confidences).all():
+        i, column = np.argwhere(~np.isfinite(confidences))[0]
         model, condition = models[columns[column][0]], conditions[columns[column][1]]
         raise EvaluationError(
             f"{model.name} gave a number that is none for image {ids[i]} under "
@@ -249,9 +253,9 @@ def _trials(
         )
     return {
         "image": np.array(chosen),
-        "prediction": prediction,
-        "confidence": confidence,
-        "p_label": p_label,
+        "prediction": predictions,
+        "confidence": confidences,
+        "p_label": p_labels,
     }
 
 
@@ -269,7 +273,9 @@ def _write(
     n, per_model = len(image), len(conditions)
 
     def column(name: str, kind: type) -> np.ndarray:
-        return np.concatenate([part[name] for part in collected])[by_image].T.reshape(-1).astype(kind)
+        return (
+            np.concatenate([part[name] for part in collected])[by_image].T.reshape(-1).astype(kind)
+        )
 
     def repeated(values: list, kind: type) -> np.ndarray:
         return np.tile(np.repeat(np.array(values, kind), n), len(models))
@@ -281,7 +287,9 @@ def _write(
     label = images.table["label"].to_numpy()[image].astype(np.int16)
     table = pa.table(
         {
-            "model": named(np.repeat(np.arange(len(models)), n * per_model), [m.name for m in models]),
+            "model": named(
+                np.repeat(np.arange(len(models)), n * per_model), [m.name for m in models]
+            ),
             "condition": named(
                 repeated([condition_names.index(c.name) for c in conditions], np.int16),
                 condition_names,

@@ -1,4 +1,4 @@
-"""Frozen features: class tokens of all blocks, pooled CNN features, attention of the class token."""
+"""Frozen features: class tokens of all blocks, pooled CNN features, class-token attention."""
 
 from __future__ import annotations
 
@@ -51,8 +51,10 @@ def block_tokens(model: Model, stack: Tensor, batch_size: int = 64) -> Tokens:
 def block_predictions(model: Model, tokens: Tokens) -> Tensor:
     """Predictions of the final head from the class token of each block: long [n, blocks]."""
     _check_vit(model)
-    return model.net.forward_head(tokens.classes.flatten(0, 1)[:, None]).argmax(1).view(
-        tokens.classes.shape[:2]
+    return (
+        model.net.forward_head(tokens.classes.flatten(0, 1)[:, None])
+        .argmax(1)
+        .view(tokens.classes.shape[:2])
     )
 
 
@@ -86,7 +88,7 @@ def class_attention(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor
         for pixels in stack.split(batch_size):
             model.logits(pixels.float() / 255)
             tokens = inputs.pop()
-            batch, length, width = tokens.shape
+            batch, length, _ = tokens.shape
             qkv = attention.qkv(tokens).view(batch, length, 3, attention.num_heads, -1)
             query, key, _ = qkv.permute(2, 0, 3, 1, 4)
             query, key = attention.q_norm(query), attention.k_norm(key)

@@ -1,4 +1,4 @@
-"""Few-shot episodes on frozen features: sampling, and logistic regression for all episodes at once."""
+"""Few-shot episodes on frozen features: sampling, and logistic regression for all at once."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def sample(
         raise ValueError(f"{way}-way episodes need {way} classes, there are {len(places)}")
     if shot < 1 or queries < 1 or shot + queries > fewest:
         raise ValueError(
-            f"{shot} support and {queries} query images per class are asked for, the smallest class "
-            f"has {fewest}"
+            f"{shot} support and {queries} query images per class are asked for, "
+            f"the smallest class has {fewest}"
         )
     support, query = [], []
     for episode in range(count):

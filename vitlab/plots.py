@@ -1,4 +1,4 @@
-"""Figures in one style: ViTs orange, CNNs blue, a band for the interval, thin lines for the seeds."""
+"""Figures in one style: ViTs orange, CNNs blue, a band per interval, thin lines for the seeds."""
 
 from __future__ import annotations
 
@@ -94,12 +94,17 @@ def intervals(axes: Axes, rows: Sequence[tuple[str, Interval, str]], zero: bool 
 
 
 def gallery(
-    pictures: Sequence[Sequence[torch.Tensor | np.ndarray]], rows: Sequence[str], scale: float = 0.75
+    pictures: Sequence[Sequence[torch.Tensor | np.ndarray]],
+    rows: Sequence[str],
+    scale: float = 0.75,
 ) -> Figure:
     """Pictures in rows, each row named at its left. Tensors [3, h, w] or arrays [h, w, 3]."""
     columns = max(len(row) for row in pictures)
     figure, axes = plt.subplots(
-        len(pictures), columns, figsize=(columns * scale, len(pictures) * scale * 1.05), squeeze=False
+        len(pictures),
+        columns,
+        figsize=(columns * scale, len(pictures) * scale * 1.05),
+        squeeze=False,
     )
     for row, name, line in zip(pictures, rows, axes, strict=True):
         for place in line:

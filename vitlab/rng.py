@@ -1,8 +1,8 @@
 """Random numbers that depend on a key and on nothing else.
 
-Every random choice of the book (a stimulus's pose, the cells of a PatchDrop mask, an episode's support images)
-comes from a counter-based generator keyed by what the choice is for. Batch size, order, number of
-workers and device therefore cannot change it.
+Every random choice of the book (a stimulus's pose, the cells of a PatchDrop mask, an episode's
+support images) comes from a counter-based generator keyed by what the choice is for. Batch size,
+order, number of workers and device therefore cannot change it.
 """
 
 from __future__ import annotations

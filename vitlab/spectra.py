@@ -30,7 +30,7 @@ def energy(perturbations: Tensor) -> Tensor:
 
 
 def spectral_entropy(maps: np.ndarray) -> np.ndarray:
-    """Entropy of energy maps over their frequencies, 1 if all hold the same: [..., h * w] -> [...]."""
+    """Entropy of energy maps over their frequencies, 1 if flat: [..., h * w] -> [...]."""
     share = maps / maps.sum(-1, keepdims=True)
     logs = np.log(share, out=np.zeros_like(share), where=share > 0)
     return -(share * logs).sum(-1) / np.log(maps.shape[-1])

@@ -32,7 +32,8 @@ class Interval(NamedTuple):
     def __mul__(self, factor: object) -> Interval:
         """The same in another unit, e.g. ``interval * 100`` for per cent."""
         k = float(factor)  # type: ignore[arg-type]
-        return Interval(self.value * k, *sorted((self.low * k, self.high * k)), self.n)
+        low, high = sorted((self.low * k, self.high * k))
+        return Interval(self.value * k, low, high, self.n)
 
 
 def weights(n: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -88,7 +89,9 @@ def group_mean(
         at = per_image.columns[
             (per_image.columns.get_level_values("model") == model)
             & (per_image.columns.get_level_values("condition") == condition)
-            & np.isclose(per_image.columns.get_level_values("level").astype(float), level, atol=1e-4)
+            & np.isclose(
+                per_image.columns.get_level_values("level").astype(float), level, atol=1e-4
+            )
         ]
         if len(at) != 1:
             raise KeyError(f"no trials of {model} under {condition!r} at level {level}")
@@ -135,7 +138,7 @@ def shape_decisions(trials: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shape_bias_of_means(means: np.ndarray) -> np.ndarray:
-    """Class-mean shape bias from mean decisions: [..., 2 * classes] (shapes, then textures) -> [...].
+    """Class-mean shape bias of mean decisions: [..., 2 * classes] (shapes, textures) -> [...].
 
     A class without any shape or texture decision has no shape bias and is left out of the mean.
     """

@@ -14,7 +14,7 @@ other (Geirhos et al. 2019). Nothing is stored: an image is a function of
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -26,7 +26,9 @@ from vitlab.files import digest
 from vitlab.rng import generator
 
 SIZE = 64  # pixels; the ViT's 8 px patches make an 8 x 8 grid of it
-_SUPERSAMPLE = 4  # outlines are drawn four times larger and averaged down, which smooths their edges
+_SUPERSAMPLE = (
+    4  # outlines are drawn four times larger and averaged down, which smooths their edges
+)
 
 SPLITS = ("train", "validation", "test")
 VARIANTS = {
@@ -47,7 +49,7 @@ def _circle(radius: float, x: float = 0.0, y: float = 0.0) -> np.ndarray:
     return np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1)
 
 
-def _polar(radius_of_angle) -> np.ndarray:
+def _polar(radius_of_angle: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     turn = np.linspace(0, 2 * np.pi, 96, endpoint=False) - np.pi / 2
     radius = radius_of_angle(turn + np.pi / 2)
     return np.stack([radius * np.cos(turn), radius * np.sin(turn)], axis=1)
@@ -286,7 +288,7 @@ def _texture(scene: Scene, noise: np.random.Generator, size: int) -> np.ndarray:
     value = TEXTURES[scene.texture](u.astype(np.float32), v.astype(np.float32), noise)[..., None]
     light = colorsys.hsv_to_rgb(scene.hue, noise.uniform(0.55, 0.9), noise.uniform(0.7, 0.95))
     dark = colorsys.hsv_to_rgb(scene.hue, noise.uniform(0.7, 1.0), noise.uniform(0.15, 0.4))
-    return value * np.float32(light) + (1 - value) * np.float32(dark)
+    return value * np.array(light, np.float32) + (1 - value) * np.array(dark, np.float32)
 
 
 def _background(noise: np.random.Generator, size: int) -> np.ndarray:

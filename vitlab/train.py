@@ -1,7 +1,8 @@
 """Train the mini zoo: small ViTs and CNNs on rendered stimuli, all by one recipe.
 
-``vitlab zoo`` (``make zoo``) trains every model from nothing, one after the other, with a progress bar. A
-checkpoint is written twice a minute; a killed run goes on from the last one and reaches the same weights.
+``vitlab zoo`` (``make zoo``) trains every model from nothing, one after the other, with a progress
+bar. A checkpoint is written twice a minute; a killed run goes on from the last one and reaches the
+same weights.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def _pictures(variant: str, count: int, folder: Path) -> Tensor:
             store = np.lib.format.open_memmap(
                 part, "w+", np.uint8, (count, 3, stimuli.SIZE, stimuli.SIZE)
             )
-            for first in tqdm(range(0, count, 500), desc=f"rendering {variant} stimuli", unit_scale=500):
+            title = f"rendering {variant} stimuli"
+            for first in tqdm(range(0, count, 500), desc=title, unit_scale=500):
                 batch = range(first, min(first + 500, count))
                 scenes = [stimuli.describe("train", i, variant=variant) for i in batch]
                 store[first : first + 500] = stimuli.render(scenes)[0].numpy()

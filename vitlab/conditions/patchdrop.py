@@ -19,12 +19,12 @@ from vitlab.rng import generator
 RELEASED_BATCH = 256  # images that share one mask in the paper's released evaluation
 
 
-def drop(pixels: Tensor, dropped: Tensor, offset: int = 0) -> Tensor:
+def drop(pixels: Tensor, dropped: Tensor, offset: int = 0, fill: float = 0.0) -> Tensor:
     """Blank the dropped cells.
 
     pixels: float [B, 3, h, w]; dropped: bool [B, rows, columns], a cell per h/rows x w/columns
     pixels; offset: shift the mask so many pixels right and down, leaving the first rows and columns
-    visible.
+    visible; fill: grey value of a dropped cell, in [0, 1] (the paper's is 0).
     """
     height, width = pixels.shape[-2:]
     rows, columns = dropped.shape[-2:]
@@ -34,7 +34,7 @@ def drop(pixels: Tensor, dropped: Tensor, offset: int = 0) -> Tensor:
         shifted = torch.ones_like(visible)
         shifted[..., offset:, offset:] = visible[..., :-offset, :-offset]
         visible = shifted
-    return pixels * visible
+    return pixels * visible if fill == 0 else pixels * visible + fill * (1 - visible)
 
 
 def count(level: float, cells: int) -> int:
@@ -83,15 +83,17 @@ def random(
     seed: int = 0,
     offset: int = 0,
     shared: bool = False,
+    fill: float = 0.0,
     name: str = "random PatchDrop",
 ) -> list[Condition]:
     """Random PatchDrop at each level, `draws` times.
 
     shared: one mask for every 256 consecutive images, as the paper's released code does per batch,
         instead of one per image.
+    fill: grey value of dropped cells; 0, black, is the paper's.
 
-    Raises ValueError for a level outside 0..1 or a negative offset; the conditions raise it for a grid
-    that does not divide the image.
+    Raises ValueError for a level outside 0..1 or a negative offset; the conditions raise it for a
+    grid that does not divide the image.
     """
     _check_levels(levels)
     if offset < 0:
@@ -100,12 +102,15 @@ def random(
     def condition(level: float, draw: int) -> Condition:
         def apply(batch: Batch) -> Tensor:
             if shared:
-                keys = [(seed, draw, "batch", i // RELEASED_BATCH) for i in batch.index.tolist()]
+                places = batch.index.tolist()
+                keys: list[tuple] = [(seed, draw, "batch", i // RELEASED_BATCH) for i in places]
             else:
                 keys = [(seed, draw, i) for i in batch.ids]
-            return drop(batch.pixels, random_cells(keys, grid, level).to(batch.pixels.device), offset)
+            return drop(
+                batch.pixels, random_cells(keys, grid, level).to(batch.pixels.device), offset, fill
+            )
 
-        key = f"seed {seed}, grid {grid}, offset {offset}, shared {shared}"
+        key = f"seed {seed}, grid {grid}, offset {offset}, shared {shared}, fill {fill}"
         return Condition(name, level, apply, draw, lambda size: _check_grid(grid, size), key)
 
     return [condition(level, draw) for level in levels for draw in range(draws)]
@@ -146,5 +151,6 @@ def _check_grid(grid: tuple[int, int], size: int) -> None:
     if min(grid) < 1 or size % grid[0] or size % grid[1]:
         fitting = ", ".join(str(d) for d in range(2, size + 1) if size % d == 0)
         raise ValueError(
-            f"a {grid[0]} x {grid[1]} grid does not divide the {size} px image; sides that do: {fitting}"
+            f"a {grid[0]} x {grid[1]} grid does not divide the {size} px image; "
+            f"sides that do: {fitting}"
         )

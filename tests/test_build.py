@@ -1,0 +1,255 @@
+"""The build on small books of its own: two quick notebooks, papermill, once Jupyter Book."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from vitlab import book, build
+
+PAGE = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+# {title}
+
+Prose.
+
+```{{code-cell}} ipython3
+:tags: [parameters]
+
+profile = "mini"
+images = "stimuli"
+n = 3
+share = 0.5
+out = "out"
+```
+
+```{{code-cell}} ipython3
+import json, pathlib, time
+from vitlab.files import digest
+folder = pathlib.Path(out)
+folder.mkdir(parents=True, exist_ok=True)
+{body}
+(folder / "result.csv").write_text(f"n\\n{{n}}\\n")
+print("value", n * 7)
+```
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path, root):
+    """A copy of the project's skeleton, with two quick pages instead of its own."""
+    place = tmp_path / "check out"  # a path with a space
+    shutil.copytree(root / "book", place / "book", ignore=shutil.ignore_patterns("papers"))
+    shutil.copy(root / "_config.yml", place)
+    shutil.copy(root / "requirements.lock", place)
+    (place / "notebooks").mkdir()
+    write(place, "01-first")
+    write(place, "02-second")
+    for prose in (place / "book").glob("*.md"):
+        if prose.name == "intro.md":
+            prose.write_text("# Book\n\n{{ counts }}\n\n{{ ledger }}\n")
+    toc = {"format": "jb-book", "root": "book/intro", "parts": [
+        {"caption": "Findings", "chapters": [
+            {"file": "notebooks/01-first"}, {"file": "notebooks/02-second"}]},
+        {"caption": "Numbers", "chapters": [{"file": "book/status"}]},
+    ]}  # fmt: skip
+    (place / "book" / "_toc.yml").write_text(json.dumps(toc))
+    return place
+
+
+def write(place, name, body="", title="Page"):
+    (place / "notebooks" / f"{name}.md").write_text(PAGE.format(title=title, body=body))
+
+
+def run(place, **options):
+    return build.build(root=place, site=False, **options)
+
+
+def state(place, name):
+    return build.read_state(place / "build" / "pages" / name)
+
+
+@pytest.mark.build
+def test_pages_run_once_and_again_only_for_a_reason(checkout, capsys):
+    assert run(checkout) == 0
+    first = {name: state(checkout, name)["finished"] for name in ("01-first", "02-second")}
+    assert "never run" in capsys.readouterr().out
+    page = nbformat.read(checkout / "build/pages/01-first/page.ipynb", as_version=4)
+    assert "value 21" in page.cells[-1].outputs[0].text
+
+    assert run(checkout) == 0
+    assert capsys.readouterr().out.count("up to date") == 2
+
+    time.sleep(1.1)
+    write(checkout, "02-second", body="n = n + 1")
+    assert run(checkout) == 0
+    said = capsys.readouterr().out
+    assert "01-first: up to date" in said
+    assert "02-second: running, changed: code" in said
+    assert state(checkout, "01-first")["finished"] == first["01-first"]
+    assert state(checkout, "02-second")["finished"] > first["02-second"]
+
+    write(checkout, "02-second", body="n = n + 1", title="Another title")
+    assert run(checkout) == 0
+    assert "02-second: text refreshed, nothing run again" in capsys.readouterr().out
+    page = nbformat.read(checkout / "build/pages/02-second/page.ipynb", as_version=4)
+    assert "Another title" in page.cells[0].source
+    assert "value 28" in page.cells[-1].outputs[0].text
+
+    (checkout / "requirements.lock").write_text("torch==9\n")
+    assert run(checkout) == 0
+    assert capsys.readouterr().out.count("changed: lock file") == 2
+
+
+@pytest.mark.build
+def test_a_failing_page_keeps_its_last_good_version_and_stops_no_other(checkout, capsys):
+    assert run(checkout) == 0
+    good = (checkout / "build/pages/01-first/page.ipynb").read_bytes()
+    write(checkout, "01-first", body="raise OverflowError('too many bananas')")
+    write(checkout, "02-second", body="n = 5")
+    assert run(checkout) == 1
+    assert "FAILED 01-first: cell 2: OverflowError: too many bananas" in capsys.readouterr().err
+    folder = checkout / "build/pages/01-first"
+    assert (folder / "page.ipynb").read_bytes() == good
+    assert state(checkout, "02-second")["reason"] == "changed: code"
+    shown = book.staged_page("01-first", folder, build.read_state(folder))
+    assert "last run of this page failed" in shown.cells[1].source
+    assert "too many bananas" in shown.cells[1].source
+    assert not any("papermill" in cell.metadata for cell in shown.cells)
+
+    assert run(checkout) == 1, "a failed page is tried again"
+    write(checkout, "01-first")
+    assert run(checkout) == 0
+    assert not book.failure(folder)
+
+
+@pytest.mark.build
+def test_a_page_that_never_ran_well_says_so(checkout):
+    write(checkout, "01-first", body="1 / 0")
+    assert run(checkout, names=["01-first"]) == 1
+    folder = checkout / "build/pages/01-first"
+    shown = book.staged_page("01-first", folder, build.read_state(folder))
+    assert "has never been run" in shown.cells[0].source
+    assert "ZeroDivisionError" in shown.cells[0].source
+
+
+@pytest.mark.build
+def test_a_dead_kernel_is_told(checkout, capsys):
+    write(checkout, "01-first", body="import os; os.kill(os.getpid(), 9)")
+    assert run(checkout, names=["01-first"]) == 1
+    assert "was it out of memory?" in capsys.readouterr().err
+
+
+@pytest.mark.build
+def test_kill_9_in_the_middle_of_a_page_and_the_next_run_goes_on(checkout):
+    # The page counts its own starts; what it wrote before the kill is there the second time.
+    body = (
+        "before = (folder / 'started').exists()\n"
+        "(folder / 'started').write_text('x')\n"
+        "time.sleep(0 if before else 60)"
+    )
+    write(checkout, "01-first", body=body)
+    command = [sys.executable, "-m", "vitlab.cli", "build", "01-first", "--no-site"]
+    process = subprocess.Popen(command, cwd=checkout, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and not list(checkout.glob("build/work/*/out/started")):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (checkout / "build/pages/01-first").exists()
+    assert run(checkout, names=["01-first"]) == 0
+    assert (checkout / "build/pages/01-first/started").exists()
+    assert state(checkout, "01-first")["seconds"] < 50
+    assert not list((checkout / "build/work").iterdir())
+
+
+def test_another_build_at_work_is_respected(checkout):
+    with (
+        build._locked(checkout / "build"),
+        pytest.raises(build.BuildError, match=f"process {os.getpid()}"),
+    ):
+        run(checkout)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": ["01-frist"]}, "unknown page '01-frist'; nearest: 01-first"),
+        ({"profile": "huge"}, "unknown profile 'huge'; known: mini"),
+        ({"parameters": {"shar": "1"}}, "01-first has no parameter 'shar'; nearest: share"),
+        ({"parameters": {"out": "x"}}, "has no parameter 'out'"),
+        ({"parameters": {"n": "many"}}, "n=many is not of the kind of its default, 3"),
+        ({"parameters": {"n": "2.5"}}, r"n=2\.5 is not of the kind"),
+        ({"parameters": {"images": "/nowhere"}}, "image folder '/nowhere' does not exist"),
+    ],
+)
+def test_bad_input_stops_before_anything_is_run(checkout, options, message):
+    with pytest.raises(build.BuildError, match=message):
+        run(checkout, **options)
+    assert not (checkout / "build").exists()
+
+
+@pytest.mark.build
+def test_a_build_with_parameters_is_a_book_of_its_own(checkout):
+    assert run(checkout, names=["01-first"], parameters={"n": "5", "share": "1"}) == 0
+    [folder] = (checkout / "build/custom").glob("*/pages/01-first")
+    page = nbformat.read(folder / "page.ipynb", as_version=4)
+    assert "value 35" in page.cells[-1].outputs[0].text
+    assert not (checkout / "build/pages").exists()
+
+
+@pytest.mark.build
+def test_the_site_has_ledger_status_data_and_no_machine_path(checkout, monkeypatch, capsys):
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    assert build.build(root=checkout) == 0
+    assert "Colab and source links left out" in capsys.readouterr().out
+    site = checkout / "build" / "html"
+    front = (site / "book" / "intro.html").read_text()
+    assert front.count("<tr>") == 156
+    assert (site / "index.html").exists()
+    assert (site / "data/01-first/result.csv").read_text() == "n\n3\n"
+    assert len(json.loads((site / "data/ledger.json").read_text())) == 155
+    assert "02-second" in (site / "book/status.html").read_text()
+    page = (site / "notebooks/01-first.html").read_text()
+    assert "value 21" in page
+    assert "page key" in page
+    for path in site.rglob("*.html"):
+        text = path.read_text()
+        assert str(checkout) not in text, path
+        assert "colab.research" not in text, path
+        assert 'src="http' not in text, path
+    assert build.build(root=checkout) == 0
+    assert "site up to date" in capsys.readouterr().out
+
+    monkeypatch.setenv("GITHUB_REPOSITORY", "someone/vitlab")
+    assert build.build(root=checkout) == 0
+    page = (site / "notebooks/01-first.html").read_text()
+    link = "colab.research.google.com/github/someone/vitlab/blob/main/notebooks/01-first.ipynb"
+    assert link in page
+
+
+def test_what_a_page_imports_is_followed_to_the_end():
+    found = {path.name for path in build.imported("from vitlab import evaluate")}
+    assert {"evaluate.py", "data.py", "models.py", "rng.py", "files.py", "_torchvision.py"} <= found
+    assert "fewshot.py" not in found
+    assert {p.name for p in build.imported("import json")} == set()
+
+
+def test_outside_of_a_checkout_the_build_says_so(tmp_path):
+    with pytest.raises(build.BuildError, match="not inside a checkout"):
+        build.find_root(tmp_path)
