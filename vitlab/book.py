@@ -100,6 +100,15 @@ def small_toc(toc: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {**toc, "parts": [part for part in parts if part["chapters"]]}
 
 
+def small_intro(parameters: dict[str, str]) -> str:
+    """The front page of a book that was built with parameters of the reader's own."""
+    rows = "".join(f"- `{name}={value}`\n" for name, value in parameters.items())
+    return (
+        f"# A run of one's own\n\nSome pages of the book, run with\n\n{rows}\n"
+        "{{ counts }}\n\n{{ ledger }}\n"
+    )
+
+
 def fill(folder: Path, records: list[dict[str, Any]], pages: dict[str, Path], state: State) -> None:
     """Put the ledger into the staged front page and the pages' times into the status page."""
     script = (folder / "ledger.js").read_text()

@@ -115,7 +115,7 @@ def build(
         counts = {v: sum(r["verdict"] == v for r in records) for v in claims.VERDICTS}
         print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
         if site:
-            _site(root, base, whole, results, records, bool(parameters))
+            _site(root, base, whole, records, parameters or {})
     for result in failed:
         print(f"FAILED {result.page.name}: {result.error}", file=sys.stderr)
     return 1 if failed else 0
@@ -445,9 +445,8 @@ def _site(
     root: Path,
     base: Path,
     names: list[str],
-    results: list[Result],
     records: list[dict[str, Any]],
-    custom: bool,
+    parameters: dict[str, str],
 ) -> None:
     """Stage executed pages and prose, render them with Jupyter Book, put the site in its place."""
     staged = base / "src"
@@ -458,6 +457,9 @@ def _site(
     for name, folder in folders.items():
         notebook = book.staged_page(name, folder, read_state(folder))
         nbformat.write(notebook, staged / "notebooks" / f"{name}.ipynb")
+    if parameters:
+        records = [record for record in records if record["page"]]
+        (staged / "book" / "intro.md").write_text(book.small_intro(parameters))
     book.fill(staged / "book", records, folders, read_state)
     config = yaml.safe_load((root / "_config.yml").read_text())
     address = config.get("repository", {}).get("url") or _github()
@@ -468,7 +470,7 @@ def _site(
             "Colab and source links left out"
         )
     toc = yaml.safe_load((root / "book" / "_toc.yml").read_text())
-    if custom:
+    if parameters:
         toc = book.small_toc(toc, names)
     (base / "_config.yml").write_text(yaml.safe_dump(config))
     (base / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
@@ -492,7 +494,7 @@ def _site(
     with open(log, "w") as output:
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "jupyter_book.cli.main", "build", str(staged)),
+                *(str(Path(sys.executable).with_name("jupyter-book")), "build", str(staged)),
                 *("--config", str(base / "_config.yml"), "--toc", str(base / "_toc.yml")),
                 *("--path-output", str(base), "--all", "-n", "-W", "--keep-going", "-q"),
             ],
@@ -500,10 +502,10 @@ def _site(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    if done.returncode:
+    built = base / "_build" / "html"
+    if done.returncode or not (built / "index.html").exists():
         tail = "\n".join(log.read_text().splitlines()[-25:])
         raise BuildError(f"Jupyter Book failed, the last site stays; {log} ends:\n{tail}")
-    built = base / "_build" / "html"
     for name, folder in folders.items():
         for path in book.data_files(folder):
             target = built / "data" / name / path.relative_to(folder)
