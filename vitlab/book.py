@@ -147,7 +147,8 @@ def _few(lines: list[str], most: int = 2) -> str:
 
 def _table(records: list[dict[str, Any]]) -> str:
     rows = []
-    for r in records:
+    order = {verdict: place for place, verdict in enumerate(claims.VERDICTS)}
+    for r in sorted(records, key=lambda r: order[r["verdict"]]):
         statement = html.escape(r["statement"])
         if r["page"]:
             statement = f'<a href="../notebooks/{r["page"]}.html">{statement}</a>'
@@ -158,7 +159,8 @@ def _table(records: list[dict[str, Any]]) -> str:
         ]
         fresh = [_quantity(item) for item in r["fresh"]]
         mark = '<span class="mini">in miniature</span><br>' if fresh and r["miniature"] else ""
-        reason = "" if r["page"] else f"<br><small>{html.escape(r['reason'])}</small>"
+        reason = f"<details><summary>why</summary>{html.escape(r['reason'])}</details>"
+        reason = reason if r["reason"] else ""
         rows.append(
             f'<tr><td><span class="verdict {claims.css(r["verdict"])}">{r["verdict"]}</span></td>'
             f"<td>{r['paper']}<br><small>{r['claim']}</small></td><td>{statement}{reason}</td>"
