@@ -40,7 +40,6 @@ out = "out"
 
 ```{{code-cell}} ipython3
 import json, pathlib, time
-from vitlab.files import digest
 folder = pathlib.Path(out)
 folder.mkdir(parents=True, exist_ok=True)
 {body}

@@ -33,7 +33,8 @@ def main() -> int:
             log_output=False,
         )
     except papermill.exceptions.PapermillExecutionError as error:
-        print(f"cell {error.exec_count}: {error.ename}: {error.evalue}", file=sys.stderr)
+        place = max(1, error.exec_count - 1)  # the injected parameters are a cell too
+        print(f"cell {place}: {error.ename}: {error.evalue}", file=sys.stderr)
         return 1
     except RuntimeError as error:  # the kernel died: killed, or out of memory
         print(f"{error}; was it out of memory? try -p batch_size=16", file=sys.stderr)
