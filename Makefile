@@ -43,7 +43,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "setting up $(VENV) (once; minutes with pip, seconds with uv)"
 	@if command -v uv > /dev/null; then \
 	  uv venv --quiet --clear --python "$(PYTHON)" $(VENV); \
-	  uv pip install --quiet --python $(BIN)/python $${PIP_FIND_LINKS:+--find-links "$$PIP_FIND_LINKS"} -r requirements.lock; \
+	  uv pip install --quiet --compile-bytecode --python $(BIN)/python $${PIP_FIND_LINKS:+--find-links "$$PIP_FIND_LINKS"} -r requirements.lock; \
 	  uv pip install --quiet --python $(BIN)/python --no-deps --editable .; \
 	else \
 	  $(PYTHON) -m venv --clear $(VENV); \

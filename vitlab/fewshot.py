@@ -95,7 +95,8 @@ def logistic_regression(
         hessian = c * torch.einsum("eni,enj,enkl->eikjl", x, x, spread)
         hessian = hessian.reshape(episodes, size * classes, size * classes)
         hessian = hessian + torch.diag(ridge.repeat_interleave(classes))
-        step = torch.linalg.solve(hessian, gradient.reshape(episodes, -1, 1)).view_as(weights)
+        factor = torch.linalg.cholesky(hessian)
+        step = torch.cholesky_solve(gradient.reshape(episodes, -1, 1), factor).view_as(weights)
         length = torch.ones(episodes, 1, 1, dtype=torch.float64)
         for _ in range(30):  # halve the step of the episodes that it made worse
             trial = loss(weights - length * step)

@@ -8,6 +8,7 @@ together: the interval of their difference is paired.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -36,10 +37,13 @@ class Interval(NamedTuple):
         return Interval(self.value * k, low, high, self.n)
 
 
+@lru_cache(maxsize=8)  # a page asks for the same few sizes hundreds of times
 def weights(n: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """Bootstrap weights: float [resamples, n]; row r tells how often r drew each item, over n."""
     drawn = generator("bootstrap", seed, n).multinomial(n, np.full(n, 1 / n), size=resamples)
-    return drawn / n
+    shares = drawn / n
+    shares.setflags(write=False)
+    return shares
 
 
 def bootstrap(
