@@ -104,6 +104,7 @@ def small_intro(parameters: dict[str, str]) -> str:
     """The front page of a book that was built with parameters of the reader's own."""
     rows = "".join(f"- `{name}={value}`\n" for name, value in parameters.items())
     return (
+        "---\nhtml_theme.sidebar_secondary.remove: true\n---\n\n"
         f"# A run of one's own\n\nSome pages of the book, run with\n\n{rows}\n"
         "{{ counts }}\n\n{{ ledger }}\n"
     )
