@@ -20,7 +20,7 @@ book: $(STAMP)
 	$(BIN)/vitlab build --profile $(PROFILE)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest
 
 check: $(STAMP)
 	$(BIN)/ruff check vitlab tests

@@ -7,7 +7,6 @@ weights, papers, manifests, lock file, Python or device. The build says which of
 from __future__ import annotations
 
 import ast
-import difflib
 import fcntl
 import json
 import os
@@ -31,6 +30,7 @@ import nbformat
 import yaml
 
 from vitlab import book, claims
+from vitlab.errors import nearest
 from vitlab.files import digest, sha256, write_json
 
 PROFILES = ("mini",)
@@ -132,13 +132,8 @@ def _choose(root: Path, names: list[str]) -> list[str]:
     known = _all_names(root)
     for name in names:
         if name not in known:
-            raise BuildError(f"unknown page {name!r}{_nearest(name, known)}")
+            raise BuildError(f"unknown page {name!r}{nearest(name, known)}")
     return [name for name in known if not names or name in names]
-
-
-def _nearest(wanted: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.4)
-    return f"; nearest: {', '.join(near)}" if near else f"; known: {', '.join(known)}"
 
 
 def page_parameters(notebook: nbformat.NotebookNode) -> dict[str, Any]:
@@ -161,7 +156,7 @@ def _page(root: Path, name: str, overrides: dict[str, str], profile: str) -> Pag
     for key, text in overrides.items():
         if key not in defaults or key in ("profile", "out"):
             settable = [k for k in defaults if k not in ("profile", "out")]
-            raise BuildError(f"{name} has no parameter {key!r}{_nearest(key, settable)}")
+            raise BuildError(f"{name} has no parameter {key!r}{nearest(key, settable)}")
         kind = type(defaults[key])
         value = text if kind is str else yaml.safe_load(text)
         if kind is float and isinstance(value, int):

@@ -8,7 +8,6 @@ your own                ``Model(name, net, ...)`` around any ``nn.Module``
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import importlib.util
 import json
@@ -28,6 +27,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitlab import stimuli
+from vitlab.errors import nearest
 from vitlab.files import digest, sha256
 
 ZOO = Path(__file__).parent / "zoo"
@@ -154,16 +154,11 @@ def select(wanted: str) -> list[str]:
         else:
             found = [name for name in names() if fnmatch.fnmatchcase(name, part)]
         if not found:
-            raise ModelError(f"unknown model {part!r}{_nearest(part, names())}")
+            raise ModelError(f"unknown model {part!r}{nearest(part, names())}")
         chosen += found
     if not chosen:
         raise ModelError(f"no model in {wanted!r}; known: {', '.join(names())}")
     return list(dict.fromkeys(chosen))
-
-
-def _nearest(wanted: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.4)
-    return f"; nearest: {', '.join(near)}" if near else f"; known: {', '.join(known)}"
 
 
 def load_all(wanted: str) -> list[Model]:
@@ -190,7 +185,7 @@ def load(name: str) -> Model:
     if name == "efficientnet-lite0":
         return _load_efficientnet_lite0()
     if name not in zoo():
-        raise ModelError(f"unknown model {name!r}{_nearest(name, names())}")
+        raise ModelError(f"unknown model {name!r}{nearest(name, names())}")
     entry = zoo()[name]
     path = ZOO / entry["file"]
     found = sha256(path) if path.exists() else "no file"
@@ -213,7 +208,7 @@ def _ready(net: nn.Module) -> nn.Module:
 def _load_timm(name: str) -> Model:
     arch = name.removeprefix("timm/")
     if not timm.is_model(arch.split(".")[0]):
-        raise ModelError(f"unknown timm model {arch!r}{_nearest(arch, timm.list_models())}")
+        raise ModelError(f"unknown timm model {arch!r}{nearest(arch, timm.list_models())}")
     net = timm.create_model(arch, pretrained=True)
     config = timm.data.resolve_model_data_config(net)
     weights = digest(*(v.double().sum().item() for v in net.state_dict().values()))
