@@ -155,7 +155,8 @@ def test_a_dead_kernel_is_told(checkout, capsys):
 
 
 @pytest.mark.build
-def test_kill_9_in_the_middle_of_a_page_and_the_next_run_goes_on(checkout):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_stopped_in_the_middle_of_a_page_the_next_run_goes_on(checkout, how):
     # The page counts its own starts; what it wrote before the kill is there the second time.
     body = (
         "before = (folder / 'started').exists()\n"
@@ -168,8 +169,8 @@ def test_kill_9_in_the_middle_of_a_page_and_the_next_run_goes_on(checkout):
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and not list(checkout.glob("build/work/*/out/started")):
         time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(how)
+    assert process.wait() == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
     assert not (checkout / "build/pages/01-first").exists()
     assert run(checkout, names=["01-first"]) == 0
     assert (checkout / "build/pages/01-first/started").exists()

@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -38,7 +39,11 @@ _PACKAGE = Path(__file__).parent
 
 
 class BuildError(ValueError):
-    """Input the build cannot work with, or a book that cannot be rendered."""
+    """Input the build cannot work with."""
+
+
+class SiteError(RuntimeError):
+    """A book that Jupyter Book cannot render; the last site stays."""
 
 
 @dataclass(frozen=True)
@@ -343,6 +348,9 @@ def _run(
         _, status, usage = os.wait4(process.pid, 0)  # with the memory its kernel took at most
         process.returncode = os.waitstatus_to_exitcode(status)
         running.discard(process)
+        if process.returncode == -signal.SIGTERM:  # stopped with the build: no fault of the page
+            result.error = "stopped"
+            return
         if process.returncode:
             lines = [line for line in messages.splitlines() if line.strip()]
             raise BuildError(lines[-1] if lines else f"exit code {process.returncode}")
@@ -500,7 +508,7 @@ def _site(
     built = base / "_build" / "html"
     if done.returncode or not (built / "index.html").exists():
         tail = "\n".join(log.read_text().splitlines()[-25:])
-        raise BuildError(f"Jupyter Book failed, the last site stays; {log} ends:\n{tail}")
+        raise SiteError(f"Jupyter Book failed, the last site stays; {log} ends:\n{tail}")
     for name, folder in folders.items():
         for path in book.data_files(folder):
             target = built / "data" / name / path.relative_to(folder)

@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:  # bad input, in words that say what would have worked
         print(f"vitlab: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        print(f"vitlab: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"vitlab: {error}; nothing that was finished is lost", file=sys.stderr)
         return 1
