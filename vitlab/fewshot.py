@@ -74,29 +74,36 @@ def logistic_regression(
     classes = int(target.max()) + 1
     basis = torch.linalg.qr(support.mT).Q if n < d else torch.eye(d).double().expand(episodes, d, d)
     x = F.pad(support @ basis, (0, 1), value=1.0)  # the last column is the intercept's
-    size = x.shape[2]
+    # At the optimum the classes' weights sum to zero: look for them in that subspace only.
+    centred = torch.eye(classes, dtype=torch.float64) - 1 / classes
+    free = torch.linalg.qr(centred).Q[:, : classes - 1]
     onehot = F.one_hot(target, classes).double()
-    ridge = torch.ones(size, dtype=torch.float64)
-    ridge[-1] = 1e-9  # sets the intercepts' common shift, which no prediction depends on
-    weights = torch.zeros(episodes, size, classes, dtype=torch.float64)
+    size, unknown = x.shape[2], x.shape[2] * (classes - 1)
+    ridge = torch.ones(size, 1, dtype=torch.float64)
+    ridge[-1] = 0  # the intercept is free
+    weights = torch.zeros(episodes, size, classes - 1, dtype=torch.float64)
 
     def loss(weights: Tensor) -> Tensor:
-        errors = (torch.logsumexp(x @ weights, 2) - (onehot * (x @ weights)).sum(2)).sum(1)
-        return 0.5 * (ridge[:, None] * weights**2).sum((1, 2)) + c * errors
+        logits = x @ (weights @ free.T)
+        errors = (torch.logsumexp(logits, 2) - (onehot * logits).sum(2)).sum(1)
+        return 0.5 * (ridge * weights**2).sum((1, 2)) + c * errors
 
     now = loss(weights)
     for _ in range(steps):
-        p = (x @ weights).softmax(2)
-        gradient = ridge[:, None] * weights + c * x.mT @ (p - onehot)
-        if gradient.abs().max() < 1e-7:
+        p = (x @ (weights @ free.T)).softmax(2)
+        gradient = ridge * weights + c * x.mT @ ((p - onehot) @ free)
+        if gradient.abs().max() < 1e-5:
             break
-        # Hessian over (feature, class) pairs: sum of x x' (diag p - p p') plus the ridge.
-        spread = torch.diag_embed(p) - p[..., :, None] * p[..., None, :]
-        hessian = c * torch.einsum("eni,enj,enkl->eikjl", x, x, spread)
-        hessian = hessian.reshape(episodes, size * classes, size * classes)
-        hessian = hessian + torch.diag(ridge.repeat_interleave(classes))
+        # Hessian over (feature, class) pairs: sum of x x' (diag p - p p') plus the ridge. Single
+        # precision is enough for a direction; what it leads to is judged in double.
+        spread = free.T @ (torch.diag_embed(p) - p[..., :, None] * p[..., None, :]) @ free
+        short = x.float()
+        hessian = c * torch.einsum("eni,enj,enkl->eikjl", short, short, spread.float())
+        hessian = hessian.reshape(episodes, unknown, unknown)
+        hessian = hessian + torch.diag((ridge[:, 0] + 1e-4).float().repeat_interleave(classes - 1))
         factor = torch.linalg.cholesky(hessian)
-        step = torch.cholesky_solve(gradient.reshape(episodes, -1, 1), factor).view_as(weights)
+        step = torch.cholesky_solve(gradient.reshape(episodes, unknown, 1).float(), factor)
+        step = step.double().view_as(weights)
         length = torch.ones(episodes, 1, 1, dtype=torch.float64)
         for _ in range(30):  # halve the step of the episodes that it made worse
             trial = loss(weights - length * step)
@@ -105,7 +112,7 @@ def logistic_regression(
                 break
             length[worse] /= 2
         weights, now = weights - length * step, trial
-    return F.pad(query @ basis, (0, 1), value=1.0) @ weights
+    return F.pad(query @ basis, (0, 1), value=1.0) @ (weights @ free.T)
 
 
 def accuracy(features: Tensor, episodes: Episodes, c: float = 1.0, chunk: int = 100) -> Tensor:
