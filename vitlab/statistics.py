@@ -66,7 +66,11 @@ def bootstrap(
         raise ValueError(f"a bootstrap needs finite values, got shape {values.shape}")
     values = values.reshape(len(values), -1)
     value = float(statistic(values.mean(0)))
-    resampled = statistic(weights(len(values), seed=seed) @ values)
+    shares = weights(len(values), seed=seed)
+    step = max(1, 5_000_000 // values.shape[1])  # 40 MB of resampled means at a time
+    resampled = np.concatenate(
+        [statistic(shares[i : i + step] @ values) for i in range(0, len(shares), step)]
+    )
     low, high = np.nanpercentile(resampled, [2.5, 97.5])
     return Interval(value, float(low), float(high), len(values))
 
