@@ -194,7 +194,8 @@ def _parts(root: Path, text: str, code: list[str], given: dict[str, Any]) -> dic
         parts["weights"] = digest(*(f"{path.name} {sha256(path)}" for path in zoo))
     if _PACKAGE / "data.py" in modules:
         manifests = sorted((root / "data_manifests").glob("*.yml"))
-        parts["data manifests"] = digest(*(path.read_text() for path in manifests))
+        facts = sorted([*_PACKAGE.glob("*.json"), *_PACKAGE.glob("*.csv")])
+        parts["data manifests"] = digest(*(path.read_text() for path in [*manifests, *facts]))
     for paper in sorted(set(re.findall(r'claims\.settle\(\s*"(\w+)"', text))):
         path = claims.papers_folder() / f"{paper}.yml"
         parts[f"papers/{paper}.yml"] = sha256(path) if path.exists() else "missing"

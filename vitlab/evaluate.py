@@ -89,12 +89,10 @@ def run(
         disable=None if progress is None else not progress,
     )
     collected: list[dict[str, np.ndarray]] = []
-    done = 0
     for (piece, chosen), loaded in zip(
         batches, _load(models, images, batches, workers), strict=True
     ):
         collected.append(_trials(models, images, conditions, chosen, loaded, device))
-        done += len(chosen)
         bar.update(len(chosen))
         if sum(len(part["image"]) for part in collected) == len(todo[piece]):
             _write(folder, piece, collected, images, models, conditions)
