@@ -34,7 +34,7 @@ bench: $(STAMP)
 	$(BIN)/vitlab bench
 
 notebooks: $(STAMP)
-	$(BIN)/jupytext --quiet --sync notebooks/*.md
+	$(BIN)/vitlab notebooks
 
 # uv where it is there, pip otherwise. PIP_FIND_LINKS, which pip reads by itself, is handed on to uv.
 $(STAMP): requirements.lock pyproject.toml

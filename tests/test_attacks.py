@@ -1,4 +1,5 @@
 import foolbox
+import numpy as np
 import pytest
 import torch
 
@@ -72,3 +73,168 @@ def test_pixels_stay_in_range_and_nonsense_is_refused():
     assert shown.max() <= 1
     with pytest.raises(ValueError, match="steps >= 1"):
         attacks.deepfool(model.logits, pixels, steps=0)
+
+
+@pytest.fixture(scope="module", params=["mini/vit-0", "mini/cnn-0"])
+def target(request):
+    model = load(request.param)
+    images = data.load("stimuli", n=8)
+    return model, features.pixel_stack(model, images).float() / 255, images.labels
+
+
+def foolboxs(attack, model, pixels, labels, radius):
+    net = foolbox.PyTorchModel(_Logits(model), bounds=(0, 1), device="cpu")
+    _, attacked, fooled = attack(net, pixels, labels, epsilons=radius)
+    return attacked, fooled
+
+
+@pytest.mark.parametrize("radius", [1 / 255, 8 / 255])
+def test_fgsm_is_foolboxs(target, radius):
+    model, pixels, labels = target
+    ours = attacks.fgsm(model.logits, pixels, labels, radius)
+    theirs, fooled = foolboxs(
+        foolbox.attacks.LinfFastGradientAttack(), model, pixels, labels, radius
+    )
+    assert torch.allclose(ours.pixels, theirs, atol=1e-6)
+    assert torch.equal(ours.fooled, fooled)
+
+
+@pytest.mark.parametrize("radius", [1 / 255, 8 / 255])
+def test_pgd_is_foolboxs(target, radius):
+    model, pixels, labels = target
+    ours = attacks.pgd(model.logits, pixels, labels, radius, steps=5, step_size=radius / 2)
+    theirs, fooled = foolboxs(
+        foolbox.attacks.LinfPGD(rel_stepsize=0.5, steps=5, random_start=False),
+        model,
+        pixels,
+        labels,
+        radius,
+    )
+    # A gradient of almost zero may change its sign by rounding, and its pixel with it.
+    apart = (ours.pixels - theirs).abs() > 1e-6
+    assert apart.float().mean() < 1e-3
+    assert torch.equal(ours.fooled, fooled)
+
+
+def test_attacks_keep_to_the_ball_and_to_the_pixels_range(target):
+    model, pixels, labels = target
+    start = attacks.random_start(pixels, [f"image{i}" for i in range(8)], 8 / 255)
+    for attacked in (
+        attacks.fgsm(model.logits, pixels, labels, 8 / 255).pixels,
+        attacks.pgd(model.logits, pixels, labels, 8 / 255, 4, 8 / 255).pixels,
+        attacks.pgd(model.logits, pixels, labels, 8 / 255, 4, 3 / 255, start).pixels,
+    ):
+        assert (attacked - pixels).abs().max() <= 8 / 255 + 1e-6
+        assert attacked.min() >= 0
+        assert attacked.max() <= 1
+
+
+def test_radius_zero_is_the_identity(target):
+    model, pixels, labels = target
+    attacked = attacks.fgsm(model.logits, pixels, labels, 0)
+    assert torch.equal(attacked.pixels, pixels)
+    assert torch.equal(attacked.fooled, model.logits(pixels).argmax(1) != labels)
+
+
+def test_an_images_pgd_does_not_depend_on_its_batch(target):
+    model, pixels, labels = target
+    ids = [f"image{i}" for i in range(8)]
+
+    def attack(chosen):
+        x, some = pixels[chosen], [ids[i] for i in chosen]
+        start = attacks.random_start(x, some, 4 / 255)
+        return attacks.pgd(model.logits, x, labels[chosen], 4 / 255, 3, 2 / 255, start).pixels
+
+    whole = attack(list(range(8)))
+    alone = torch.cat([attack([i]) for i in reversed(range(8))]).flip(0)
+    assert ((whole - alone).abs() > 1e-6).float().mean() < 1e-3
+
+
+def test_random_starts_are_uniform_in_the_ball_and_keyed_by_image_and_seed():
+    grey = torch.full((6, 3, 32, 32), 0.5)
+    ids = [f"image{i}" for i in range(6)]
+    start = attacks.random_start(grey, ids, 0.1)
+    offsets = (start - grey) / 0.1
+    assert offsets.abs().max() <= 1 + 1e-5
+    assert float(offsets.std()) == pytest.approx(1 / 3**0.5, rel=0.02)
+    assert torch.equal(start.flip(0), attacks.random_start(grey, ids[::-1], 0.1))
+    others = [*start, *attacks.random_start(grey, ids, 0.1, seed=1)]
+    assert len({row.numpy().tobytes() for row in others}) == 12
+    state = torch.get_rng_state()
+    attacks.random_start(grey, ids, 0.1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.fixture
+def linear():
+    """A linear two-class model, images away from the borders, their margins; all labelled 0."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(27, generator=generator)
+    pixels = 0.3 + 0.4 * torch.rand(64, 3, 3, 3, generator=generator)
+    score = pixels.flatten(1) @ weight
+    bias = -score.min() + 0.05
+
+    def logits(x):
+        margin = x.flatten(1) @ weight + bias
+        return torch.stack([margin, torch.zeros_like(margin)], 1)
+
+    return logits, pixels, weight, score + bias
+
+
+def test_against_a_linear_model_the_optimum_is_the_gradients_sign(linear):
+    logits, pixels, weight, margin = linear
+    labels = torch.zeros(64, dtype=torch.long)
+    best = pixels - 0.05 * weight.sign().view(1, 3, 3, 3)
+    fgsm = attacks.fgsm(logits, pixels, labels, 0.05)
+    pgd = attacks.pgd(logits, pixels, labels, 0.05, steps=10, step_size=0.01)
+    assert torch.allclose(fgsm.pixels, best, atol=1e-6)
+    assert torch.allclose(pgd.pixels, best, atol=1e-6)
+    assert torch.equal(fgsm.fooled, margin < 0.05 * weight.abs().sum())
+
+
+def test_against_a_linear_model_success_grows_with_radius_and_steps(linear):
+    logits, pixels, weight, margin = linear
+    labels = torch.zeros(64, dtype=torch.long)
+    mass = weight.abs().sum()
+    by_radius = [
+        float(attacks.fgsm(logits, pixels, labels, r).fooled.float().mean())
+        for r in (0.0, 0.02, 0.05, 0.1, 0.2)
+    ]
+    expected = [float((margin < r * mass).float().mean()) for r in (0.0, 0.02, 0.05, 0.1, 0.2)]
+    assert by_radius == pytest.approx(expected)
+    assert by_radius == sorted(by_radius)
+    assert by_radius[0] == 0 < by_radius[-1]
+    by_steps = [
+        float(attacks.pgd(logits, pixels, labels, 0.2, k, 0.02).fooled.float().mean())
+        for k in (1, 2, 5, 10)
+    ]
+    assert by_steps == pytest.approx(
+        [float((margin < 0.02 * k * mass).float().mean()) for k in (1, 2, 5, 10)]
+    )
+
+
+def test_until_fooled_stops_at_the_first_success(linear):
+    logits, pixels, weight, margin = linear
+    labels = torch.zeros(64, dtype=torch.long)
+    attacked = attacks.pgd(logits, pixels, labels, 0.2, 10, 0.02, until_fooled=True)
+    needed = np.ceil((margin / (0.02 * weight.abs().sum())).numpy())
+    steps = ((attacked.pixels - pixels).abs().amax((1, 2, 3)) / 0.02).round().numpy()
+    assert steps == pytest.approx(np.minimum(needed, 10))
+    plain = attacks.pgd(logits, pixels, labels, 0.2, 10, 0.02)
+    assert torch.equal(attacked.fooled, plain.fooled)
+
+
+def test_images_already_wrong_are_left_alone_until_fooled(linear):
+    logits, pixels, _, _ = linear
+    labels = torch.ones(64, dtype=torch.long)
+    attacked = attacks.pgd(logits, pixels, labels, 0.2, 3, 0.1, until_fooled=True)
+    assert torch.equal(attacked.pixels, pixels)
+    assert attacked.fooled.all()
+
+
+@pytest.mark.parametrize("wrong", [{"radius": -0.1}, {"steps": 0}, {"step_size": -1.0}])
+def test_nonsense_is_refused(linear, wrong):
+    logits, pixels, _, _ = linear
+    arguments = {"radius": 0.1, "steps": 2, "step_size": 0.1} | wrong
+    with pytest.raises(ValueError, match="radius >= 0, steps >= 1"):
+        attacks.pgd(logits, pixels, torch.zeros(64, dtype=torch.long), **arguments)

@@ -129,6 +129,166 @@ def test_grey_cmyk_and_transparent_pictures_come_as_rgb(tmp_path):
     assert {np.asarray(images.picture(i)).shape for i in range(4)} == {(20, 20, 3)}
 
 
+def renamed(photo_folder, tench, goldfish):
+    (photo_folder / "n01440764").rename(photo_folder / tench)
+    (photo_folder / "n01443537").rename(photo_folder / goldfish)
+    return photo_folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("0", "1"),
+        ("000", "001"),
+        ("tench", "goldfish"),
+        ("Tench", "Goldfish"),
+        ("tench,_Tinca_tinca", "goldfish, Carassius auratus"),
+    ],
+)
+def test_classes_are_told_by_index_or_name(photo_folder, names):
+    images = data.load(renamed(photo_folder, *names))
+    assert images.classes == "imagenet"
+    of = dict(zip([name.split("/")[0] for name in images.table["id"]], images.table["label"],
+                  strict=True))  # fmt: skip
+    assert of == {names[0]: 0, names[1]: 1}
+
+
+def test_the_names_of_imagenets_classes_are_those_of_the_wnids():
+    # from ImageNet's own list, by hand
+    for name, wnid in [
+        ("great white shark", "n01484850"),
+        ("Egyptian_cat", "n02124075"),
+        ("toilet_tissue", "n15075141"),
+    ]:
+        (index,) = data._names()[data._plain(name)]
+        assert data.imagenet_wnids()[index] == wnid
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("0", "1000"), r"neither ImageNet wnids nor .*: 1000"),
+        (("0", "00"), "'0' and '00' .* are the same class"),
+        (("tench", "goldfsh"), r"goldfsh \(nearest: goldfish"),
+        (("n01440764", "n01443573"), r"n01443573 \(nearest: .*n01443537"),
+        (("cat", "dgo"), r": dgo \(nearest: .*dog"),
+        (("tench", "crane"), "'crane' .* 2 ImageNet classes: .* n02012849 or n03126707"),
+        (("tench", "maillot"), "n03710637 or n03710721"),
+        (("red thing", "blue thing"), r"labels\.txt in the folder can tell"),
+    ],
+)
+def test_class_folders_that_cannot_be_told_are_named(photo_folder, names, message):
+    with pytest.raises(data.DataError, match=message):
+        data.load(renamed(photo_folder, *names))
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "classes.txt"])
+def test_a_file_in_the_folder_tells_the_classes(photo_folder, name):
+    renamed(photo_folder, "my fish", "other")
+    labels = photo_folder / name
+    labels.write_text("# mine\nmy fish   n01440764\n\nother\t1\nunused 5\n")
+    images = data.load(photo_folder)
+    of = {id_.split("/")[0]: label for id_, label in images.table[["id", "label"]].values}
+    assert of == {"my fish": 0, "other": 1}
+    labels.write_text("my fish n01440764\nother 1000\n")
+    with pytest.raises(data.DataError, match=rf"{name}, line 2: 'other 1000'"):
+        data.load(photo_folder)
+    labels.write_text("my fish n01440764\n")
+    with pytest.raises(data.DataError, match=r"does not tell these class folders: other"):
+        data.load(photo_folder)
+
+
+def test_a_stray_classes_file_does_not_matter_where_the_names_tell(photo_folder):
+    (photo_folder / "classes.txt").write_text("1 001.Black_footed_Albatross\n")
+    assert len(data.load(photo_folder)) == 10
+
+
+def test_a_flat_folder_is_told_by_its_file_names(tmp_path):
+    photograph(tmp_path / "n01440764_tench.JPEG", 0)
+    photograph(tmp_path / "n01443537_goldfish.JPEG", 1)
+    (tmp_path / "README.md").touch()
+    images = data.load(tmp_path)
+    assert images.table["id"].tolist() == ["n01440764_tench.JPEG", "n01443537_goldfish.JPEG"]
+    assert images.table["label"].tolist() == [0, 1]
+    photograph(tmp_path / "holiday.JPEG", 2)
+    with pytest.raises(data.DataError, match="holiday"):
+        data.load(tmp_path)
+
+
+def test_one_folder_between_is_gone_through(photo_folder, tmp_path):
+    (tmp_path / "set").mkdir()
+    photo_folder.rename(tmp_path / "set" / "val")
+    images = data.load(tmp_path / "set")
+    assert images.table["id"].tolist() == data.load(tmp_path / "set" / "val").table["id"].tolist()
+    assert images.picture(0).size == (90, 70)
+
+
+def test_a_list_of_ids_chooses_images(photo_folder, tmp_path, root):
+    ids = data.load(photo_folder).table["id"].tolist()
+    chosen = tmp_path / "list.txt"
+    chosen.write_text("# why\n" + "\n".join([ids[7], ids[2], ids[4] + "  # good"]) + "\n")
+    assert data.load(photo_folder, subset=chosen).table["id"].tolist() == [ids[2], ids[4], ids[7]]
+    assert len(data.load(photo_folder, n=2, subset=chosen)) == 2
+    chosen.write_text("\n".join([ids[0], "n01440764/nothing.jpg"]))
+    with pytest.raises(data.DataError, match=r"1 of its 2 ids are not in .*n01440764/nothing\.jpg"):
+        data.load(photo_folder, subset=chosen)
+    with pytest.raises(data.DataError, match="500 of its 500 ids are not in"):
+        data.load(photo_folder, subset="imagenet-sample-images-500")
+    with pytest.raises(data.DataError, match="no known list; nearest: imagenet-sample-images-500"):
+        data.load(photo_folder, subset="imagenet-sample")
+    with pytest.raises(data.DataError, match="stimuli have no lists"):
+        data.load("stimuli", subset="imagenet-sample-images-500")
+
+
+def test_the_colab_subset_is_500_different_photographs(root):
+    lines = (root / "data_manifests" / "subsets" / "imagenet-sample-images-500.txt").read_text()
+    ids = [line for line in lines.splitlines() if not line.startswith("#")]
+    assert len(set(ids)) == 500
+    assert ids == sorted(ids)
+    assert {name.split("_")[0] for name in ids} <= set(data.imagenet_wnids())
+
+
+def test_pictures_are_not_turned_by_their_exif_orientation(tmp_path):
+    """As torchvision's ImageFolder, with which the published numbers were measured, reads them."""
+    from torchvision.datasets import ImageFolder
+
+    path = tmp_path / "n01440764" / "turned.jpg"
+    photograph(path, 0, (90, 70))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(path) as image:
+        image.save(path, exif=exif)
+    (picture, _), ours = ImageFolder(tmp_path)[0], data.load(tmp_path).picture(0)
+    assert ours.size == picture.size == (90, 70)
+    assert np.array_equal(ours, picture)
+
+
+def test_a_large_set_is_looked_at_once_until_a_file_changes(photo_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("VITLAB_DATA", str(tmp_path / "sets"))
+    for i in range(1000):
+        (photo_folder / "n01440764" / f"link{i}.jpg").symlink_to("picture0.jpg")
+    looked: list[str] = []
+    real = data._problem
+    monkeypatch.setattr(data, "_problem", lambda path: looked.append(path.name) or real(path))
+    first = data.load(photo_folder)
+    assert len(looked) == len(first) == 1010
+    again = data.load(photo_folder)
+    assert len(looked) == 1010
+    assert again.fingerprint == first.fingerprint
+    victim = photo_folder / "n01443537" / "picture1.jpg"
+    victim.write_bytes(victim.read_bytes()[:-9])
+    with pytest.raises(data.DataError, match=r"picture1\.jpg is truncated"):
+        data.load(photo_folder)
+
+
+def test_a_set_that_is_not_here_is_explained(tmp_path, monkeypatch):
+    monkeypatch.setenv("VITLAB_DATA", str(tmp_path))
+    with pytest.raises(data.DataError, match=r"imagenet-1k is not here.*image-net\.org"):
+        data.load("imagenet-1k")
+    with pytest.raises(data.DataError, match="nearest: imagenet-1k"):
+        data.load("imagenet-1kk")
+
+
 @pytest.mark.real
 def test_the_real_cue_conflict_set_is_recognised(real):
     images = data.cue_conflict(real / "cue-conflict")
@@ -150,3 +310,15 @@ def test_efficientnet_lite0_knows_real_photographs(real):
             )
     # 75.5 % on ImageNet's validation set is what its authors report
     assert right / 200 > 0.68
+
+
+def test_a_set_with_classes_of_its_own_serves_features_and_no_decisions(tmp_path, monkeypatch):
+    monkeypatch.setenv("VITLAB_DATA", str(tmp_path))
+    for i, species in enumerate(["001.Black_footed_Albatross", "002.Laysan_Albatross"] * 2):
+        photograph(tmp_path / "cub-200/CUB_200_2011/images" / species / f"{i}.jpg", i)
+    birds = data.load("cub-200")
+    assert birds.classes == "own"
+    assert birds.categories == ("001.Black_footed_Albatross", "002.Laysan_Albatross")
+    assert birds.labels.tolist() == [0, 0, 1, 1]
+    with pytest.raises(data.DataError, match="cannot decide about own images"):
+        data.decision_matrix("imagenet", birds.classes)

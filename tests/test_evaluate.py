@@ -236,3 +236,97 @@ def test_a_missing_piece_is_not_read_over(means_model, tmp_path):
     (folder / "piece-000001.parquet").unlink()
     with pytest.raises(evaluate.EvaluationError, match="holds 1 pieces of 2"):
         evaluate.read(folder, 300)
+
+
+class Needy(torch.nn.Module):
+    """Means that runs out of memory above a number of images, as a small GPU does."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.inner, self.most, self.sizes = Means(), most, []
+
+    def forward(self, x):
+        self.sizes.append(len(x))
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return self.inner(x)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(means_model, tmp_path):
+    images = data.load("stimuli", n=100)
+    needy = Needy(7)
+    model = Model("means", needy, "CNN", "stimuli", means_model.weights)
+    with pytest.warns(UserWarning, match="going on with 5 images at once"):
+        trials = evaluate.run([model], images, DROPS, tmp_path / "a", batch_size=40)
+    expected = evaluate.run([means_model], images, DROPS, tmp_path / "b")
+    pd.testing.assert_frame_equal(trials, expected, rtol=1e-5)
+    assert needy.sizes.count(40) == 1, "the size that did not fit is not tried again"
+    assert max(needy.sizes[4:]) <= 5
+
+
+def test_one_image_that_does_not_fit_is_told_and_other_errors_are_not_taken_for_it(tmp_path):
+    images = data.load("stimuli", n=4)
+    with (
+        pytest.warns(UserWarning, match="out of memory"),
+        pytest.raises(evaluate.EvaluationError, match="one image at a time is too much"),
+    ):
+        evaluate.run([Model("n", Needy(0), "CNN", "stimuli", "n")], images, [CLEAN], tmp_path)
+
+    def wrong(batch):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        evaluate.run([seen_model()], images, [Condition("wrong", 0, wrong)], tmp_path)
+
+
+def test_a_faster_form_is_taken_where_predictions_stay(capsys):
+    images = data.load("stimuli", n=64)
+    [vit] = evaluate.faster([load("mini/vit-0")], images, precision="bfloat16", compiled=False)
+    assert vit.precision == "bfloat16"
+    assert "mini/vit-0: bfloat16" in capsys.readouterr().out
+    other = data.load("stimuli", n=256, seed=5)  # not the images it was tried on
+    pixels = evaluate.batch_of(other, vit, range(256)).pixels
+    with torch.inference_mode():
+        exact = load("mini/vit-0").logits(pixels).softmax(1)
+        close = vit.logits(pixels).softmax(1)
+    assert (exact.argmax(1) == close.argmax(1)).float().mean() > 0.99
+    assert 0 < (exact - close).abs().max() < 0.1
+
+
+def test_a_faster_form_that_changes_predictions_is_left(capsys):
+    class Fine(torch.nn.Module):
+        """Decides by differences that 16 bit cannot hold."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 16)
+            torch.nn.init.zeros_(self.layer.bias)
+            self.layer.weight.data = 1000 + torch.linspace(0, 1, 16)[:, None]
+
+        def forward(self, x):
+            return 20 * self.layer(x.mean((1, 2, 3))[:, None])
+
+    model = Model("fine", Fine(), "CNN", "stimuli", "fine")
+    images = data.load("stimuli", n=16)
+    [kept] = evaluate.faster([model], images, precision="bfloat16", compiled=False)
+    assert kept is model
+    assert "fine: not bfloat16: its predictions would change" in capsys.readouterr().out
+
+
+def test_a_compiled_form_is_the_same_model_and_no_compiler_is_no_fault(
+    means_model, monkeypatch, capsys
+):
+    images = data.load("stimuli", n=8)
+    model = means_model
+    [compiled] = evaluate.faster([model], images, sample=8)
+    assert "means: compiled" in capsys.readouterr().out
+    pixels = evaluate.batch_of(images, model, range(8)).pixels
+    with torch.inference_mode():
+        assert torch.allclose(compiled.logits(pixels), model.logits(pixels), atol=1e-3)
+
+    def none(net):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", none)
+    assert evaluate.faster([model], images, sample=8) == [model]
+    assert "not compiled: no C++ compiler" in capsys.readouterr().out

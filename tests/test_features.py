@@ -1,7 +1,8 @@
 import pytest
+import timm
 import torch
 
-from vitlab import data, features
+from vitlab import data, features, models
 from vitlab.models import load
 
 
@@ -41,18 +42,172 @@ def test_the_last_blocks_prediction_is_the_models(vit, stack):
     assert torch.equal(predictions[:, -1], vit.logits(stack.float() / 255).argmax(1))
 
 
-def test_attention_is_what_the_unfused_layer_computes(vit, stack):
-    seen = []
-    attention = vit.net.blocks[-1].attn
-    attention.fused_attn = False
-    hook = attention.attn_drop.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    vit.logits(stack.float() / 255)
+def random_vit(arch, **more):
+    """A timm ViT with random weights that spread its attention."""
+    torch.manual_seed(1)
+    net = timm.create_model(arch, **more)
+    net.pretrained_cfg["input_size"] = (3, *net.patch_embed.img_size)
+    with torch.no_grad():  # as they start, all tokens look alike: attention would be flat
+        for name, parameter in net.named_parameters():
+            if name.endswith(("weight", "_token", "pos_embed")) and "norm" not in name:
+                parameter.mul_(4)
+            if name.endswith("gamma"):  # DINOv2's layer scale would silence random blocks
+                parameter.fill_(0.5)
+    return models._from_timm(f"timm/{arch}", net, "random")
+
+
+KINDS = {
+    "mini": lambda: load("mini/vit-0", "cpu"),
+    "distilled": lambda: random_vit("deit_tiny_distilled_patch16_224", img_size=64),
+    "registers": lambda: random_vit("vit_small_patch14_reg4_dinov2", img_size=56),
+    "query and key norms": lambda: random_vit("vit_tiny_patch16_224", img_size=64, qk_norm=True),
+    "rotary": lambda: random_vit("eva02_tiny_patch14_224", img_size=56),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    model = KINDS[request.param]()
+    torch.manual_seed(2)
+    return model, torch.randint(0, 256, (5, 3, model.size, model.size), dtype=torch.uint8)
+
+
+def rotated(layer, x, rope, prefix):
+    """Rotary position embedding of the patches: pairs of channels are turned, by definition."""
+    sin, cos = rope.chunk(2, -1)
+    turned = torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
+    patches = (x * 1)[:, :, prefix:] * cos + turned[:, :, prefix:] * sin
+    return torch.cat([x[:, :, :prefix], patches], 2)
+
+
+def softmax_by_hand(model, stack):
+    """Attention of the class token from queries and keys, head by head: float [n, patches]."""
+    net, seen = model.net, []
+    layer = net.blocks[-1].attn
+    hook = layer.register_forward_pre_hook(lambda _, a, k: seen.append((a, k)), with_kwargs=True)
+    with torch.inference_mode():
+        model.logits(stack.float() / 255)
     hook.remove()
-    attention.fused_attn = True
-    expected = seen[0].mean(1)[:, 0, 1:].view(-1, 8, 8)
-    ours = features.class_attention(vit, stack, batch_size=6)
-    assert torch.allclose(ours, expected, atol=1e-5)
-    assert (ours.sum((1, 2)) <= 1).all()
+    [(arguments, named)] = seen
+    x = arguments[0]
+    batch, length, width = x.shape
+    heads = layer.num_heads
+    if layer.qkv is None:
+        q, k = layer.q_proj(x), layer.k_proj(x)
+    else:
+        bias = getattr(layer, "q_bias", None)
+        bias = layer.qkv.bias if bias is None else torch.cat([bias, 0 * bias, layer.v_bias])
+        q, k, _ = torch.nn.functional.linear(x, layer.qkv.weight, bias).chunk(3, -1)
+    q, k = (v.view(batch, length, heads, -1).transpose(1, 2) for v in (q, k))
+    q, k = layer.q_norm(q), layer.k_norm(k)
+    rope = named.get("rope", arguments[1] if len(arguments) > 1 else None)
+    if rope is not None:
+        q, k = (rotated(layer, v, rope, net.num_prefix_tokens) for v in (q, k))
+    maps = torch.zeros(batch, length)
+    for image in range(batch):
+        for head in range(heads):
+            scores = k[image, head] @ q[image, head, 0] / (width // heads) ** 0.5
+            maps[image] += (scores - scores.max()).exp() / (scores - scores.max()).exp().sum()
+    return maps[:, net.num_prefix_tokens :] / heads
+
+
+def test_attention_is_the_softmax_of_queries_and_keys(kind):
+    model, stack = kind
+    fused = model.net.blocks[-1].attn.fused_attn
+    ours = features.class_attention(model, stack, batch_size=2)
+    rows, columns = model.net.patch_embed.grid_size
+    assert ours.shape == (5, rows, columns)
+    expected = softmax_by_hand(model, stack)
+    assert torch.allclose(ours.flatten(1), expected, atol=1e-5)
+    assert expected.std() / expected.mean() > 0.1  # not flat: the test can tell maps apart
+    assert (ours.sum((1, 2)) < 1).all()  # the rest is on the prefix tokens
+    assert model.net.blocks[-1].attn.fused_attn == fused
+
+
+def test_tokens_of_every_kind_are_those_that_leave_the_blocks(kind):
+    model, stack = kind
+    net, left = model.net, []
+    hooks = [block.register_forward_hook(lambda *a: left.append(a[2])) for block in net.blocks]
+    with torch.inference_mode():
+        model.logits(stack.float() / 255)
+        expected = net.norm(torch.stack(left, 1))  # [images, blocks, tokens, d]
+    for hook in hooks:
+        hook.remove()
+    tokens = features.block_tokens(model, stack, batch_size=3)
+    prefix = net.num_prefix_tokens
+    assert torch.allclose(tokens.prefix, expected[:, :, :prefix], atol=1e-4, rtol=1e-4)
+    assert torch.allclose(tokens.patches, expected[:, :, prefix:].mean(2), atol=1e-4, rtol=1e-4)
+    assert torch.equal(tokens.classes, tokens.prefix[:, :, 0])
+
+
+def test_the_last_blocks_logits_are_the_models_even_with_two_heads():
+    model = KINDS["distilled"]()
+    stack = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    logits = features.block_logits(model, features.block_tokens(model, stack))
+    assert logits.shape == (4, 12, 1000)
+    with torch.inference_mode():
+        assert torch.allclose(logits[:, -1], model.logits(stack.float() / 255), atol=1e-4)
+
+
+def test_block_predictions_can_be_over_categories(photo_folder):
+    model = random_vit("vit_tiny_patch16_224", img_size=64)
+    photo_folder.joinpath("n01440764").rename(photo_folder / "cat")
+    photo_folder.joinpath("n01443537").rename(photo_folder / "dog")
+    images = data.load(photo_folder)
+    tokens = features.block_tokens(model, features.pixel_stack(model, images))
+    ours = features.block_predictions(model, tokens, images)
+    members = data.imagenet_16()
+    wnids = data.imagenet_wnids()
+    for i in range(3):
+        p = features.block_logits(model, tokens)[i, 4].double().softmax(0)
+        means = [sum(p[wnids.index(w)] for w in ws) / len(ws) for ws in members.values()]
+        assert int(ours[i, 4]) == max(range(16), key=means.__getitem__)
+
+
+def test_models_are_sorted_by_what_a_page_needs(photo_folder):
+    vit, cnn = load("mini/vit-0", "cpu"), load("mini/cnn-0", "cpu")
+    cait = models._from_timm("timm/cait", timm.create_model("cait_xxs24_224"), "random")
+    dino = random_vit("vit_small_patch14_dinov2", img_size=56)
+    swin = models._from_timm("timm/swin", timm.create_model("swin_s3_tiny_224"), "random")
+    nets = [vit, cnn, cait, dino, swin]
+    assert features.sort_out(nets, "class token") == (
+        [vit, cait, dino],
+        "left out: mini/cnn-0, timm/swin (no class token)",
+    )
+    usable, line = features.sort_out(nets, "blocks")
+    assert usable == [vit, dino]
+    assert line.endswith("timm/cait (its class token does not pass through all blocks)")
+    assert features.sort_out([vit, dino], "attention") == ([vit, dino], "")
+    assert features.sort_out(nets, "features") == (nets, "")
+    usable, line = features.sort_out(nets, "decisions", data.load("stimuli", n=4))
+    assert usable == [vit, cnn]
+    assert "timm/cait, timm/swin (knows imagenet classes, not stimuli)" in line
+    assert "(no classifier, features only)" in line
+    usable, line = features.sort_out(nets, "decisions", data.load(photo_folder))
+    assert usable == [cait, swin]
+    with pytest.raises(ValueError, match="unknown need 'block'; nearest: blocks"):
+        features.sort_out(nets, "block")
+
+
+def test_heads_that_read_no_class_token_predict_nothing():
+    beit = timm.create_model("beit_base_patch16_224", img_size=32, depth=1)
+    model = models._from_timm("timm/beit", beit, "random")
+    assert features.has_blocks(model)
+    with pytest.raises(ValueError, match="its classifier does not read the class token"):
+        features.block_logits(model, features.Tokens(torch.zeros(1, 1, 1, 768), None))
+
+
+def test_any_network_without_timms_interface_is_told_so():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 64, 16))
+    model = models.Model("plain", net, "own", "stimuli", "")
+    with pytest.raises(ValueError, match="plain: no forward_features and forward_head"):
+        features.pooled(model, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+
+
+def test_a_part_of_the_images_can_be_stacked(vit, stack):
+    images = data.load("stimuli", n=20)
+    part = features.pixel_stack(vit, images, torch.tensor([3, 17]))
+    assert torch.equal(part, stack[[3, 17]])
 
 
 def test_pooled_features_give_the_models_logits(stack):
@@ -62,5 +217,5 @@ def test_pooled_features_give_the_models_logits(stack):
 
 
 def test_a_cnn_is_told_to_have_no_class_tokens(stack):
-    with pytest.raises(ValueError, match="mini/cnn-0 has no class tokens"):
+    with pytest.raises(ValueError, match="mini/cnn-0: no class token; give a plain ViT"):
         features.block_tokens(load("mini/cnn-0"), stack)

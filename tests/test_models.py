@@ -1,12 +1,20 @@
+import argparse
+import dataclasses
+import hashlib
 import json
 
+import cloudpickle
 import numpy as np
 import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
+from torchvision import transforms
+from torchvision.transforms import v2
 
-from vitlab import models, train
+from vitlab import features, models, train
+from vitlab.models import Model, ModelError
 
 
 def test_names_and_patterns():
@@ -28,9 +36,37 @@ def test_unknown_models_are_answered_with_the_nearest(wanted, message):
         models.select(wanted)
 
 
-def test_an_unknown_timm_model_is_answered_with_the_nearest():
-    with pytest.raises(models.ModelError, match="deit_small_patch16_224"):
-        models.load("timm/deit_smal_patch16_224")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("timm/deit_smal_patch16_224", "nearest: deit_small_patch16_224"),
+        ("timm/qqq.in1k", "unknown timm model 'qqq'; nearest: "),
+        ("timm/deit_tiny_patch16_224.fb_in2k", "no tag 'fb_in2k'; it has fb_in1k"),
+        ("timm/mixer_s32_224", "no weights for mixer_s32_224; give your own"),
+        ("timm/resnet18=/nowhere/w.pth", "there is no file '/nowhere/w.pth'"),
+        ("timm/resnet18@main=/nowhere/w.pth", "give = or @"),
+        ("hf-hub:someone", "not of the form hf-hub:<owner>/<repo>"),
+        ("local-dir:/nowhere", "no config.json"),
+        ("resnet50", "timm/<arch.tag>"),
+    ],
+)
+def test_names_that_cannot_be_are_refused_before_anything_is_loaded(name, message):
+    for ask in (models.select, models.load):
+        with pytest.raises(ModelError, match=message):
+            ask(name)
+
+
+def test_timm_names_are_completed_with_their_tag():
+    full = ["timm/resnet50.a1_in1k", "timm/tf_efficientnet_b0.ns_jft_in1k"]
+    assert models.select("timm/resnet50, timm/tf_efficientnet_b0_ns, timm/resnet50.a1_in1k") == full
+    for name in full:  # timm's own idea of what an architecture's weights are by default
+        arch = name.removeprefix("timm/")
+        assert timm.get_pretrained_cfg(arch).hf_hub_id == name
+    assert models.select("timm/resnet50.tv_in1k@v1,hf-hub:a/b@c,mini/vit-0") == [
+        "timm/resnet50.tv_in1k@v1",
+        "hf-hub:a/b@c",
+        "mini/vit-0",
+    ]
 
 
 def test_damaged_weights_are_refused(tmp_path, monkeypatch):
@@ -96,3 +132,417 @@ def test_efficientnet_lite0_is_the_packages(monkeypatch):
     monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(models.ModelError, match=r"vitlab\[real\]"):
         models.load("efficientnet-lite0")
+
+
+def test_what_was_loaded_is_recorded(tmp_path):
+    loaded = models.load_all("mini/vit-0,efficientnet-lite0", "cpu", tmp_path / "out")
+    kept = json.loads((tmp_path / "out" / "models.json").read_text())
+    assert [m["name"] for m in kept] == ["mini/vit-0", "efficientnet-lite0"]
+    assert [m["classes"] for m in kept] == ["stimuli", "imagenet"]
+    assert kept[0]["parameters"] == models.zoo()["mini/vit-0"]["parameters"]
+    assert kept[0]["source"].startswith("repository, seed 0, weights sha256 ")
+    assert kept[1]["weights"] == loaded[1].weights
+    assert kept[1]["input"] == 224
+
+
+# --- devices and precision
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "gpu", ""])
+def test_devices_that_are_not_there_are_refused(device):
+    for ask in (lambda: models.load("mini/vit-0", device), lambda: models.check_device(device)):
+        with pytest.raises(ModelError, match=r"no device .* here; there is cpu"):
+            ask()
+
+
+def test_a_model_goes_where_it_is_told(means_model):
+    model = models.load("mini/cnn-0", device="cpu")
+    assert model.device == "cpu"
+    assert model.to("cpu") is model
+    assert means_model.device == "cpu"  # without parameters
+    assert models.check_device(None) == models.best_device()
+    assert models.device_name("cpu") == "cpu"
+    assert models.device_name().startswith(models.best_device())
+    assert models.load("mini/cnn-0").device.startswith(models.best_device())
+
+
+@pytest.mark.parametrize("name", ["mini/vit-0", "mini/cnn-0"])
+def test_mixed_precision_is_used_and_stays_close(name):
+    exact = models.load(name, "cpu")
+    mixed = dataclasses.replace(exact, precision="bfloat16")
+    pixels = torch.rand(4, 3, 64, 64)
+    with torch.inference_mode():
+        a, b = exact.logits(pixels), mixed.logits(pixels)
+    assert a.dtype == b.dtype == torch.float32
+    assert not torch.equal(a, b)
+    assert torch.allclose(a.softmax(1), b.softmax(1), atol=0.05)
+    with pytest.raises(ModelError, match="unknown precision 'bfloat'; nearest: bfloat16"):
+        dataclasses.replace(exact, precision="bfloat")
+
+
+def test_normalising_can_be_differentiated_wherever_it_was_first_used():
+    model = dataclasses.replace(models.load("mini/vit-0", "cpu"), config={**models.MINI_CONFIG})
+    model.config["std"] = (0.2, 0.3, 0.4)  # a pair that no other test has cached
+    with torch.inference_mode():
+        model.normalise(torch.rand(1, 3, 2, 2))
+    pixels = torch.rand(1, 3, 2, 2, requires_grad=True)
+    model.normalise(pixels).sum().backward()
+    expected = 1 / torch.tensor([0.2, 0.3, 0.4])
+    assert torch.allclose(pixels.grad, expected[:, None, None].expand(1, 3, 2, 2))
+
+
+def test_the_fingerprint_is_of_every_byte():
+    net = torch.nn.BatchNorm1d(3)
+    whole = hashlib.sha256()
+    for name in ("bias", "num_batches_tracked", "running_mean", "running_var", "weight"):
+        value = net.state_dict()[name]
+        whole.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        whole.update(value.numpy().tobytes())
+    assert models.fingerprint(net) == whole.hexdigest()[:16]
+    before = models.fingerprint(net)
+    with torch.no_grad():  # what a sum over the tensor would not notice
+        net.bias[0], net.bias[1] = 1e-30, -1e-30
+    assert models.fingerprint(net) != before
+    assert models.fingerprint(net.to(torch.bfloat16)) != before
+
+
+# --- one member of each family, with random weights
+
+FAMILIES = {
+    # name: (group, has a class token, in every block, and the classifier reads it, attention)
+    "vit_tiny_patch16_224": ("ViT", True, True, True, True),
+    "deit_tiny_distilled_patch16_224": ("ViT", True, True, True, True),
+    "vit_small_patch14_dinov2": ("ViT", True, True, False, True),
+    "vit_small_patch14_reg4_dinov2": ("ViT", True, True, False, True),
+    "eva02_tiny_patch14_224": ("ViT", True, True, False, True),
+    "swin_tiny_patch4_window7_224": ("Swin", False, False, False, False),
+    "xcit_nano_12_p16_224": ("XCiT", True, False, False, False),
+    "cait_xxs24_224": ("CaiT", True, False, False, False),
+    "pvt_v2_b0": ("PVT", False, False, False, False),
+    "mixer_s32_224": ("Mixer", False, False, False, False),
+    "convnext_atto": ("CNN", False, False, False, False),
+    "resnet10t": ("CNN", False, False, False, False),
+    "efficientnet_b0": ("CNN", False, False, False, False),
+    "mobilevit_xxs": ("MobileViT", False, False, False, False),
+}
+
+
+def untrained(arch: str) -> Model:
+    """A timm model with random weights, as `load` would make it; DINOv2 at a small size."""
+    torch.manual_seed(0)
+    small = {"img_size": 98} if "dinov2" in arch else {}
+    net = timm.create_model(arch, pretrained=False, **small)
+    if small:
+        net.pretrained_cfg["input_size"] = (3, 98, 98)
+    return models._from_timm(f"timm/{arch}", net, "random weights")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return request.param, untrained(request.param)
+
+
+def test_every_family_answers_alone_as_in_a_batch(family):
+    _, model = family
+    outputs = {"imagenet": 1000, "features": model.net.num_features}[model.classes]
+    pixels = torch.rand(3, 3, model.size, model.size)
+    with torch.inference_mode():
+        together = model.logits(pixels)
+        alone = torch.cat([model.logits(one[None]) for one in pixels])
+    assert together.shape == (3, outputs)
+    assert together.isfinite().all()
+    assert torch.allclose(together, alone, atol=1e-4)
+
+
+def test_every_family_is_shown_timms_own_picture(family):
+    arch, model = family
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise).resize((301, 257), Image.Resampling.BICUBIC)
+    theirs = timm.get_pretrained_cfg(arch)
+    config = timm.data.resolve_data_config({}, pretrained_cfg=theirs.to_dict())
+    expected = timm.data.create_transform(**{**config, "input_size": (3, model.size, model.size)})
+    ours = model.normalise(model.pixels(picture).float() / 255)
+    assert torch.allclose(ours, expected(picture), atol=1e-5)
+
+
+def test_every_family_is_known_for_what_it_is(family):
+    arch, model = family
+    group, *has = FAMILIES[arch]
+    assert model.group == group
+    needs = ("class token", "blocks", "block decisions", "attention")
+    assert [not features.lacks(model, need) for need in needs] == has
+
+
+def test_pooled_features_are_what_every_familys_classifier_reads(family):
+    _, model = family
+    stack = torch.randint(0, 256, (2, 3, model.size, model.size), dtype=torch.uint8)
+    ours = features.pooled(model, stack, batch_size=1)
+    if model.classes == "features":
+        with torch.inference_mode():
+            assert torch.allclose(ours, model.logits(stack.float() / 255), atol=1e-4)
+        return
+    seen = []
+    heads = model.net.get_classifier()
+    heads = heads if isinstance(heads, tuple) else (heads,)
+    hooks = [h.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for h in heads]
+    with torch.inference_mode():
+        model.logits(stack.float() / 255)
+    for hook in hooks:
+        hook.remove()
+    assert len(seen) == len(heads)
+    # A distilled DeiT has two heads, each with a token of its own; the feature is their mean.
+    assert torch.allclose(ours, torch.stack(seen).mean(0).flatten(1), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arch", "group"),
+    [
+        ("regnetx_002", "CNN"),
+        ("mobilenetv3_small_050", "CNN"),
+        ("mobilenetv4_hybrid_medium", "hybrid CNN"),
+        ("resnet50_clip", "hybrid CNN"),
+        ("vit_tiny_r_s16_p8_224", "hybrid ViT"),
+        ("deit3_small_patch16_224", "ViT"),
+        ("beit_base_patch16_224", "ViT"),
+        ("swinv2_tiny_window8_256", "Swin V2"),
+        ("volo_d1_224", "VOLO"),
+        ("sequencer2d_s", "Sequencer2d"),
+    ],
+)
+def test_groups(arch, group):
+    with torch.device("meta"):
+        assert models.group_of(timm.create_model(arch)) == group
+
+
+@pytest.mark.parametrize(
+    ("arch", "outputs", "classes", "why"),
+    [
+        ("vit_tiny_patch16_224.augreg_in21k", None, "imagenet-21k", "augreg_in21k_ft_in1k does"),
+        ("convnext_nano.in12k", None, "imagenet-12k", "timm/convnext_nano.in12k_ft_in1k does"),
+        ("vit_small_patch14_dinov2.lvd142m", None, "features", "no classifier"),
+        ("resnet10t", 37, "37 other", "37 other classes"),
+        ("resnet10t", 16, "stimuli", ""),
+        ("resnet10t", 1000, "imagenet", ""),
+    ],
+)
+def test_what_a_head_decides_over(arch, outputs, classes, why):
+    more = {} if outputs is None else {"num_classes": outputs}
+    net = timm.create_model(arch, pretrained=False, **more)
+    model = Model(f"timm/{arch}", net, "", models._classes(net.num_classes), "")
+    assert model.classes == classes
+    assert why in models.undecided(model)
+    assert bool(why) == bool(models.undecided(model))
+
+
+# --- local checkpoints
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small network whose weights stand for somebody's."""
+    torch.manual_seed(5)
+    return timm.create_model("resnet10t", num_classes=16).eval()
+
+
+def prefixed(state, prefix):
+    return {prefix + key: value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("file", "pack"),
+    [
+        ("w.safetensors", None),
+        ("w.pt", lambda state: state),
+        ("w.pth", lambda state: {"state_dict": prefixed(state, "module."), "epoch": 3}),
+        ("w.bin", lambda state: {"model": state, "args": argparse.Namespace(lr=1)}),
+        ("w.pth", lambda state: {"model_state": prefixed(state, "_orig_mod."), "epoch": 3}),
+    ],
+)
+def test_a_checkpoint_is_loaded_whole(tmp_path, trained, file, pack):
+    path = tmp_path / file
+    state = trained.state_dict()
+    save_file(state, path) if pack is None else torch.save(pack(state), path)
+    model = models.load(f"timm/resnet10t={path}", "cpu")
+    assert model.name == f"timm/resnet10t={file}"
+    assert (model.group, model.classes) == ("CNN", "stimuli")
+    assert model.weights == models.fingerprint(trained)
+    assert file in model.source
+    assert str(tmp_path) not in model.source + model.name
+    pixels = torch.rand(2, 3, model.size, model.size)
+    with torch.inference_mode():
+        expected = trained(model.normalise(pixels))
+        assert torch.allclose(model.logits(pixels), expected, atol=1e-5)
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("arbitrary code",)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda s: s.pop("layer1.0.conv1.weight"), r"1 missing \(layer1.0.conv1.weight\)"),
+        (lambda s: s.update(extra=torch.ones(1)), r"1 unexpected \(extra\)"),
+        (lambda s: s.update({"bn1.bias": torch.ones(7)}), r"of another shape \(bn1.bias \(7,\)"),
+        (lambda s: s.update(note="text"), "holds no state dict"),
+        (lambda s: s.update(code=Evil()), "cannot be read safely .*save net.state_dict"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path, trained, spoil, message, capsys):
+    state = dict(trained.state_dict())
+    spoil(state)
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=message):
+        models.load(f"timm/resnet10t={tmp_path / 'w.pt'}")
+    assert "arbitrary code" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_network_or_of_none_is_refused(tmp_path, trained):
+    save_file(trained.state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"missing \(.*, \.\.\.\); \d+ unexpected \("):
+        models.load(f"timm/vit_tiny_patch16_224={tmp_path / 'w.safetensors'}")
+    for name in ("broken.safetensors", "broken.pth"):
+        (tmp_path / name).write_bytes(b"no weights")
+        with pytest.raises(ModelError, match=f"{name} (is no readable|cannot be read)"):
+            models.load(f"timm/resnet10t={tmp_path / name}")
+
+
+def test_a_checkpoint_without_a_classifier_gives_features(tmp_path, trained):
+    state = {k: v for k, v in trained.state_dict().items() if not k.startswith("fc.")}
+    save_file(state, tmp_path / "w.safetensors")
+    assert models.load(f"timm/resnet10t={tmp_path / 'w.safetensors'}").classes == "features"
+
+
+def test_two_checkpoints_of_one_name_are_told_apart(tmp_path, trained):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        save_file(trained.state_dict(), tmp_path / folder / "w.safetensors")
+    wanted = ",".join(f"timm/resnet10t={tmp_path}/{f}/w.safetensors" for f in "ab")
+    with pytest.raises(ModelError, match="two of the models are called timm/resnet10t=w"):
+        models.load_all(wanted)
+
+
+# --- your own
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
+CLASSIC = transforms.Compose(
+    [
+        transforms.Resize(40),
+        transforms.CenterCrop(32),
+        transforms.ToTensor(),
+        transforms.Normalize(MEAN, STD),
+    ]
+)
+MODERN = v2.Compose(
+    [
+        v2.ToImage(),
+        v2.Resize((32, 32), antialias=True),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(MEAN, STD),
+    ]
+)
+BARE = transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()])
+TIMM = timm.data.create_transform((3, 32, 32), mean=MEAN, std=STD, crop_pct=0.8)
+
+
+class Own(torch.nn.Module):
+    """Somebody's network: no timm about it."""
+
+    def __init__(self, outputs=1000):
+        super().__init__()
+        self.layer = torch.nn.Linear(3 * 4 * 4, outputs)
+
+    def forward(self, x):
+        return self.layer(torch.nn.functional.adaptive_avg_pool2d(x, 4).flatten(1))
+
+
+def picture(size=(50, 45)):
+    noise = np.random.default_rng(3).integers(0, 256, (9, 10, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize(
+    "transform", [CLASSIC, MODERN, BARE, TIMM], ids=["classic", "v2", "bare", "timm"]
+)
+def test_your_own_network_sees_what_its_transform_makes(transform):
+    net = Own()
+    model = models.wrap(net, transform, "ours", group="CNN")
+    assert (model.name, model.group, model.classes, model.size) == ("ours", "CNN", "imagenet", 32)
+    pixels = model.pixels(picture())
+    assert pixels.dtype == torch.uint8
+    expected = transform(picture())[None]
+    assert torch.allclose(model.normalise(pixels[None].float() / 255), expected, atol=1e-5)
+    with torch.inference_mode():
+        assert torch.allclose(model.logits(pixels[None].float() / 255), net(expected), atol=1e-4)
+
+
+def test_torchvisions_presets_are_taken():
+    preset = transforms._presets.ImageClassification(crop_size=32, resize_size=40)
+    model = models.wrap(Own(), preset)
+    ours = model.normalise(model.pixels(picture()).float() / 255)
+    assert torch.allclose(ours, preset(picture()), atol=1e-5)
+    assert model.group == "Own"
+
+
+def steps(*which):
+    return transforms.Compose([*which])
+
+
+SIZED, FLOAT = transforms.Resize((32, 32)), transforms.ToTensor()
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (steps(transforms.Resize(32), FLOAT), "not one square size; end its resizing"),
+        (steps(FLOAT, SIZED), "step Resize comes after the conversion"),
+        (steps(SIZED, FLOAT, transforms.Normalize(MEAN, STD), SIZED), "step Normalize comes after"),
+        (steps(transforms.RandomCrop(32), FLOAT), "step RandomCrop is none that vitlab knows"),
+        (steps(SIZED, FLOAT, lambda x: 2 * x), "step function comes after"),
+        (steps(SIZED, transforms.PILToTensor()), r"not resizing, conversion to \[0, 1\]"),
+        (lambda image: torch.zeros(3, 32, 32), "step function is none"),
+    ],
+)
+def test_transforms_that_cannot_be_split_are_refused_with_words(transform, message):
+    with pytest.raises(ModelError, match=message):
+        models.wrap(Own(), transform)
+
+
+def test_outputs_must_be_the_classes():
+    with pytest.raises(ModelError, match=r"gives \(1, 10\), not logits \[1, 1000\]"):
+        models.wrap(Own(10), CLASSIC)
+    assert models.wrap(Own(16), CLASSIC, classes="stimuli").classes == "stimuli"
+
+
+def test_what_is_another_model_has_another_identity():
+    torch.manual_seed(0)
+    net = Own()
+    same = models.wrap(net, CLASSIC)
+    assert models.wrap(net, CLASSIC).identity == same.identity
+    wider = transforms.Compose([transforms.Resize(48), *CLASSIC.transforms[1:]])
+    brighter = transforms.Compose([*CLASSIC.transforms[:3], transforms.Normalize(MEAN, MEAN)])
+    others = [
+        models.wrap(net, wider),
+        models.wrap(net, brighter),
+        models.wrap(torch.nn.Sequential(net), CLASSIC),
+        models.wrap(Own(), CLASSIC),
+        dataclasses.replace(same, precision="bfloat16"),
+    ]
+    identities = [json.dumps(model.identity) for model in (same, *others)]
+    assert len(set(identities)) == len(identities)
+    assert same.geometry != others[0].geometry
+    assert same.geometry == others[1].geometry  # they share pixels
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: models.wrap(Own(), CLASSIC), lambda: untrained("resnet10t")]
+)
+def test_models_travel_to_workers(make):
+    model = make()
+    arrived = cloudpickle.loads(cloudpickle.dumps(model))
+    pixels = model.pixels(picture())[None].float() / 255
+    with torch.inference_mode():
+        assert torch.equal(arrived.logits(pixels), model.logits(pixels))
+    assert arrived.identity == model.identity
+    assert torch.equal(arrived.pixels(picture()), model.pixels(picture()))

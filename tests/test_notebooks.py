@@ -4,7 +4,7 @@ import jupytext
 import nbformat
 import pytest
 
-from vitlab import build, claims
+from vitlab import build, claims, datasets, models, pages, profiles
 
 PAGES = sorted((build._PACKAGE.parent / "notebooks").glob("*.md"))
 
@@ -27,10 +27,43 @@ def test_no_notebook_lacks_its_source():
     assert {p.stem for p in folder.glob("*.ipynb")} == {p.stem for p in folder.glob("*.md")}
 
 
-def test_parameters_are_literals_and_complete(source):
-    parameters = build.page_parameters(jupytext.read(source))
+def test_parameters_and_sizes_are_literals_and_complete(source):
+    notebook = jupytext.read(source)
+    parameters, sizes = pages.parameters(notebook), pages.sizes(notebook)
     assert {"profile", "seed", "out"} <= set(parameters)
-    assert parameters["profile"] == "mini"
+    assert parameters["profile"] is None
+    for profile, values in sizes.items():
+        assert profile in profiles.PROFILES
+        assert set(values) - {"passes", "needs"} <= set(parameters), f"{profile} sets what is no parameter"
+        assert {k: type(v) for k, v in values.items()} == {
+            k: type(v) for k, v in sizes["mini"].items()
+        }
+    left = {k for k, v in parameters.items() if v is None} - {"profile", "device"}
+    assert left <= set(sizes["mini"]), f"{left} have no value"
+
+
+def test_profiles_name_models_and_images_that_exist(source):
+    for values in pages.sizes(jupytext.read(source)).values():
+        if "models" in values:
+            assert models.select(values["models"])
+        images = values.get("images", "stimuli")
+        assert images == "stimuli" or datasets.is_set(images)
+    colab = pages.sizes(jupytext.read(source)).get("colab", {})
+    if colab.get("images", "stimuli") != "stimuli":
+        assert datasets.manifests()[datasets.set_name(colab["images"])].access == "open"
+
+
+def test_a_page_begins_with_what_it_is_and_what_colab_needs(source, root):
+    cells = jupytext.read(source).cells
+    assert cells[0].cell_type == "markdown"
+    assert cells[0].source.startswith("# ")
+    assert "setup" in cells[1].metadata["tags"]
+    assert "parameters" in cells[2].metadata["tags"]
+    [address] = re.findall(r'"VITLAB_SOURCE", "([^"]*)"', cells[1].source)
+    known = pages.address(root)
+    assert address == (f"git+{known}" if known else ""), "run make notebooks"
+    for never in ("torch", "numpy", "pandas"):
+        assert f'"{never}' not in cells[1].source
 
 
 def test_code_fits_the_page_and_figures_have_alt_texts(source):

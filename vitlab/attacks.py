@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from vitlab.rng import generator
 
 
 class Attacked(NamedTuple):
-    """pixels: the attacked images, in [0, 1]; fooled: whether the decision changed, bool [B]."""
+    """pixels: the attacked images, in [0, 1]; fooled: whether the attack met its goal, bool [B].
+
+    DeepFool's goal is another decision than the first; FGSM's and PGD's one that is not the label.
+    """
 
     pixels: Tensor
     fooled: Tensor
@@ -66,3 +73,73 @@ def deepfool(
     with torch.no_grad():
         fooled = logits(x).argmax(1) != classes[:, 0]
     return Attacked(x, fooled)
+
+
+def fgsm(
+    logits: Callable[[Tensor], Tensor], pixels: Tensor, labels: Tensor, radius: float
+) -> Attacked:
+    """Fast gradient sign method: one step of length `radius` up the cross-entropy, per pixel.
+
+    Goodfellow et al. 2015; `pgd` of one step. Arguments and errors as there.
+    """
+    return pgd(logits, pixels, labels, radius, steps=1, step_size=radius)
+
+
+def pgd(
+    logits: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    labels: Tensor,
+    radius: float,
+    steps: int,
+    step_size: float,
+    start: Tensor | None = None,
+    until_fooled: bool = False,
+) -> Attacked:
+    """Projected gradient descent in the L-infinity ball (Madry et al. 2018), untargeted.
+
+    Each step adds `step_size` times the sign of the cross-entropy's gradient, then comes back to
+    within `radius` of the image and to [0, 1]. An image's outcome does not depend on its batch.
+
+    pixels: float [B, 3, h, w] in [0, 1]; labels: long [B]; radius, step_size: in units of pixels in
+    [0, 1], e.g. 4 / 255.
+    start: where to start, within the ball, e.g. from `random_start`; the images themselves if None.
+    until_fooled: leave an image alone once its decision is not its label. Faster, and success can
+        only come sooner; without it all steps are taken, as in most libraries.
+
+    Raises ValueError for a negative radius or step size, or less than one step.
+    """
+    if not (radius >= 0 and steps >= 1 and step_size >= 0):
+        raise ValueError(
+            "an attack needs radius >= 0, steps >= 1, step_size >= 0; "
+            f"got {radius}, {steps}, {step_size}"
+        )
+    x = (pixels if start is None else start).clone()
+    low, high = (pixels - radius).clamp_min(0), (pixels + radius).clamp_max(1)
+    active = torch.arange(len(x), device=x.device)
+    for _ in range(steps):
+        here = x[active].requires_grad_(True)
+        scores = logits(here)
+        still = scores.argmax(1) == labels[active]
+        if until_fooled and not still.any():
+            break
+        # The sum, not the mean: an image's gradient must not depend on how many there are.
+        loss = cross_entropy(scores, labels[active], reduction="sum")
+        moved = here.detach() + step_size * torch.autograd.grad(loss, here)[0].sign()
+        if until_fooled:
+            active, moved = active[still], moved[still]
+        x[active] = torch.minimum(torch.maximum(moved, low[active]), high[active])
+    with torch.no_grad():
+        fooled = logits(x).argmax(1) != labels
+    return Attacked(x, fooled)
+
+
+def random_start(pixels: Tensor, ids: Sequence[str], radius: float, seed: int = 0) -> Tensor:
+    """A point drawn uniformly from each image's L-infinity ball, clipped to [0, 1].
+
+    ids: the images' ids; an image's point depends on its id, the seed and its shape alone.
+    """
+    drawn = [
+        generator("attack start", seed, image_id).uniform(-1, 1, tuple(pixels.shape[1:]))
+        for image_id in ids
+    ]
+    return (pixels + radius * torch.from_numpy(np.stack(drawn)).to(pixels)).clamp(0, 1)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from vitlab import data, evaluate, features, fewshot
 from vitlab.conditions import CLEAN, patchdrop
 from vitlab.files import write_json
-from vitlab.models import Model, load
+from vitlab.models import Model, best_device, load
 
 LEVELS = [k / 10 for k in range(10)]
 
@@ -109,18 +109,191 @@ def episodes() -> dict[str, Any]:
     }
 
 
-def photographs(root: Path) -> dict[str, Any]:
-    """The engine over real JPEGs with a ViT of the paper's size (random weights)."""
+def photographs(root: Path, name: str) -> dict[str, Any]:
+    """The engine over real JPEGs with a network of the papers' size (random weights)."""
+    folder = _photographs(root)
+    return engine([_random(name)], data.load(folder, n=64), 14, 32) if folder else _NONE
+
+
+_NONE = {"not run": "no photographs: set VITLAB_REAL_DATA"}
+
+
+def _photographs(root: Path) -> Path | None:
     folder = Path(os.environ.get("VITLAB_REAL_DATA", root.parent / "shared" / "data"))
     folder = folder / "imagenet-samples"
-    if not folder.is_dir():
-        return {"not run": f"no photographs in {folder}"}
-    net = timm.create_model("deit_tiny_patch16_224", pretrained=False).eval()
+    return folder if folder.is_dir() else None
+
+
+def _random(name: str) -> Model:
+    """A timm network with random weights, on the best device: for speed they do as well."""
+    net = timm.create_model(name, pretrained=False).eval().requires_grad_(False)
     config = timm.data.resolve_model_data_config(net)
-    model = Model(
-        "deit_tiny_patch16_224 (random weights)", net, "ViT", "imagenet", "random", config
-    )
-    return engine([model], data.load(folder, n=64), 14, 32)
+    model = Model(f"{name} (random weights)", net, "ViT", "imagenet", "random", config)
+    return model.to(best_device())
+
+
+def gpu(root: Path) -> dict[str, Any]:
+    """On a GPU: engine over bare forward at the batch size that saturates it, decoding included."""
+    folder = _photographs(root)
+    if best_device() != "cuda" or folder is None:
+        return {"not run": "no CUDA device" if folder else _NONE["not run"]}
+    model = _random("deit_small_patch16_224")
+
+    @torch.inference_mode()
+    def speed(batch_size: int) -> float:
+        pixels = model.normalise(torch.rand(batch_size, 3, 224, 224, device=model.device))
+
+        def bare() -> None:
+            for _ in range(2048 // batch_size):
+                model.net(pixels)
+            torch.cuda.synchronize()
+
+        bare()
+        return 2048 / _seconds(bare)
+
+    speeds = {size: speed(size) for size in (32, 64, 128, 256, 512)}
+    best = max(speeds, key=lambda size: speeds[size])
+    conditions = patchdrop.random(LEVELS, (14, 14))
+    images = data.load(folder)
+    workers = os.cpu_count() or 1
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as out:
+            evaluate.run([model], images, conditions, out, best, workers, progress=False)
+
+    seconds = min(_seconds(ours) for _ in range(3))
+    engine_speed = len(images) * len(conditions) / seconds
+    return {
+        "card": torch.cuda.get_device_name(),
+        "batch_size": best,
+        "forwards_per_second_bare": {size: round(value) for size, value in speeds.items()},
+        "forwards_per_second_engine": round(engine_speed),
+        "ratio": round(engine_speed / speeds[best], 3),
+        "decoding_threads": workers,
+    }
+
+
+def released_loop(root: Path) -> dict[str, Any]:
+    """The engine against the way of naseer2021's released evaluation, written anew.
+
+    That script goes over the data once per level and draw: it decodes every image 50 times, ours
+    once. Same images, model, levels (10), draws (5), batch size and decoding threads.
+    """
+    folder = _photographs(root)
+    if folder is None:
+        return _NONE
+    model, images = _random("deit_tiny_patch16_224"), data.load(folder, n=32)
+    labels = images.labels
+    conditions = patchdrop.random(LEVELS, (14, 14), draws=5, shared=True)
+
+    @torch.inference_mode()
+    def theirs() -> None:
+        for condition in conditions:
+            right = 0
+            for chosen in torch.arange(len(images)).split(32):
+                batch = evaluate.batch_of(images, model, chosen.tolist())
+                answers = model.logits(condition.apply(batch).to(model.device)).argmax(1).cpu()
+                right += int((answers == labels[chosen]).sum())
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as out:
+            evaluate.run([model], images, conditions, out, 32, progress=False)
+
+    pairs = [(_seconds(theirs), _seconds(ours)) for _ in range(3)]
+    return {
+        "ratio": round(median(t / o for t, o in pairs), 2),
+        "ratios": [round(t / o, 2) for t, o in pairs],
+        "images": len(images),
+        "conditions": len(conditions),
+    }
+
+
+def dask() -> dict[str, Any]:
+    """Two local Dask workers against one, and one against none; a thread each."""
+    from distributed import Client, LocalCluster
+
+    images, model = data.load("stimuli", n=1536), load("mini/vit-0")
+    conditions = patchdrop.random(LEVELS, (8, 8))
+    threads = torch.get_num_threads()
+
+    def once() -> float:
+        with tempfile.TemporaryDirectory() as out:
+            return _seconds(lambda: evaluate.run([model], images, conditions, out, progress=False))
+
+    def on(workers: int) -> float:
+        with (
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            small = data.load("stimuli", n=256 * workers)  # imports, first allocations
+            with tempfile.TemporaryDirectory() as out:
+                evaluate.run([model], small, conditions[:1], out, progress=False)
+            client.wait_for_workers(workers)
+            return once()
+
+    torch.set_num_threads(1)
+    try:
+        rounds = [(once(), on(1), on(2)) for _ in range(3)]
+    finally:
+        torch.set_num_threads(threads)
+    none, one, two = (median(times) for times in zip(*rounds, strict=True))
+    return {
+        "seconds": {"no cluster": round(none, 1), "one": round(one, 1), "two": round(two, 1)},
+        "two_over_one": round(median(o / t for _, o, t in rounds), 2),
+        "overhead_of_one": round(median(o / n for n, o, _ in rounds) - 1, 3),
+    }
+
+
+_PEAK = """
+import resource, sys, tempfile
+import torch
+from vitlab import data, evaluate
+from vitlab.conditions import CLEAN
+from vitlab.models import Model, MINI_CONFIG
+class Means(torch.nn.Module):
+    def forward(self, x):
+        pool = torch.nn.functional.adaptive_avg_pool2d(x.mean(1), 4).flatten(1)
+        return torch.nn.functional.pad(pool, (0, 984))
+config = {**MINI_CONFIG, "crop_pct": 0.9, "input_size": (3, 32, 32)}
+model = Model("means", Means(), "CNN", "imagenet", "means", config)
+images = data.load(sys.argv[1])
+evaluate.run([model], images, [CLEAN], tempfile.mkdtemp(), progress=False)
+print(len(images), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def memory() -> dict[str, Any]:
+    """Peak memory over 800 and over 80,000 images (100 links to each of 800 small JPEGs), in MB."""
+    import numpy as np
+    from PIL import Image
+
+    found = {}
+    with tempfile.TemporaryDirectory() as place:
+        wnids = data.imagenet_wnids()
+        for repeats in (1, 100):
+            folder = Path(place) / f"times {repeats}"
+            for i in range(800):
+                original = Path(place) / "originals" / f"{i}.jpg"
+                if not original.exists():
+                    original.parent.mkdir(exist_ok=True)
+                    noise = np.random.default_rng(i).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+                    Image.fromarray(noise).save(original)
+                (folder / wnids[i]).mkdir(parents=True)
+                for k in range(repeats):
+                    (folder / wnids[i] / f"{k}.jpg").symlink_to(original)
+            done = subprocess.run(
+                [sys.executable, "-c", _PEAK, str(folder)],
+                check=True,
+                capture_output=True,
+                text=True,
+                env={**os.environ, "VITLAB_DATA": place},
+            )
+            n, peak = done.stdout.split()[-2:]
+            found[n] = int(peak)
+    low, high = found.values()
+    return {"peak_mb": found, "ratio": round(high / low, 3)}
 
 
 def book(root: Path) -> dict[str, Any]:
@@ -157,23 +330,36 @@ def book(root: Path) -> dict[str, Any]:
     }
 
 
-def main(root: Path) -> int:
-    """Measure everything, print it and write it to ``build/bench.json``."""
+def main(root: Path, wanted: Sequence[str] = ()) -> int:
+    """Measure everything, or the parts whose names hold a wanted word, into ``build/bench.json``.
+
+    What is there from an earlier call and not measured again stays.
+    """
+    path = root / "build" / "bench.json"
+    before = json.loads(path.read_text()) if wanted and path.exists() else {}
     results: dict[str, Any] = {
+        **before,
         "machine": {
             "cores": os.cpu_count(),
             "python": sys.version.split()[0],
             "torch": torch.__version__,
-        }
+        },
     }
     pair = [load("mini/vit-0"), load("mini/cnn-0")]
     for name, work in {
         "engine, mini pair": lambda: engine(pair, data.load("stimuli", n=512), 8, 64),
-        "engine, photographs": lambda: photographs(root),
+        "engine, photographs, ViT": lambda: photographs(root, "deit_tiny_patch16_224"),
+        "engine, photographs, CNN": lambda: photographs(root, "resnet18"),
+        "engine, GPU": lambda: gpu(root),
+        "engine against the released loop": lambda: released_loop(root),
+        "Dask": dask,
+        "memory": memory,
         "episodes": episodes,
         "book": lambda: book(root),
     }.items():
+        if wanted and not any(word in name for word in wanted):
+            continue
         results[name] = work()
         print(name, json.dumps(results[name], indent=1), flush=True)
-        write_json(root / "build" / "bench.json", results)
+        write_json(path, results)
     return 0

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from vitlab import claims
+from vitlab import claims, recorded
 
 State = Callable[[Path], dict[str, Any]]
 
@@ -29,8 +30,18 @@ def data_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix in kinds and p.name not in private)
 
 
-def staged_page(name: str, folder: Path, state: dict[str, Any]) -> nbformat.NotebookNode:
-    """The page as it goes into the book: executed notebook, banner if stale, provenance line."""
+def staged_page(
+    name: str,
+    folder: Path,
+    state: dict[str, Any],
+    kept: list[dict[str, Any]] | None = None,
+    address: str = "",
+) -> nbformat.NotebookNode:
+    """The page as it goes into the book: executed notebook, banner if stale, provenance line.
+
+    kept: the page's recorded runs, shown at its end. address: the repository's, for a link that
+    opens the paired .ipynb on Colab; no link if empty.
+    """
     problem = failure(folder)
     if not state:
         text = f"# {name}\n\n" + _banner(
@@ -43,18 +54,89 @@ def staged_page(name: str, folder: Path, state: dict[str, Any]) -> nbformat.Note
         cell.metadata.pop("papermill", None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata["tags"] = ["remove-cell"]
+    if address.startswith("https://github.com/"):
+        place = f"{address.removeprefix('https://github.com/')}/blob/main/notebooks/{name}.ipynb"
+        badge = (
+            f'<p class="badge"><a href="https://colab.research.google.com/github/{place}">'
+            "Open in Colab</a></p>"
+        )
+        notebook.cells.insert(1, new_markdown_cell(badge, id="colab"))
     if problem:
         banner = _banner(
             f"The last run of this page failed ({problem['time']}). What stands below is the "
             f"last good one, of {state['finished']}.\n\n`{problem['error']}`"
         )
         notebook.cells.insert(1, new_markdown_cell(banner, id="failed"))
+    if kept:
+        notebook.cells.append(new_markdown_cell(_recorded(kept), id="recorded"))
     notebook.cells.append(new_markdown_cell(_provenance(name, folder, state), id="provenance"))
     return notebook
 
 
 def _banner(text: str) -> str:
     return f":::{{error}}\n{text}\n:::\n"
+
+
+def _recorded(kept: list[dict[str, Any]]) -> str:
+    """The section with a page's recorded runs: where each comes from, its numbers, its tables."""
+    parts = [
+        "## Recorded runs\n\nThe same notebook on real images with real models. Such runs are "
+        "kept, not repeated at every build; they say what they were run on.\n"
+    ]
+    for run in kept:
+        state, settings = run["state"], run["state"]["settings"]
+        parts.append(
+            f"**{run['run']}.** "
+            + ", ".join(f"{m['name']} ({html.escape(m['source'])})" for m in run["models"])
+            + f"; images: {html.escape(str(settings.get('images', '')))}. Measured "
+            f"{state['finished']} in {state['seconds']:,.0f} s on {html.escape(state['machine'])}; "
+            f"commit {html.escape(state['commit'])}; {html.escape(state['versions'])}.\n"
+        )
+        for record in run["claims"]:
+            rows = "".join(
+                f"<tr><td>{html.escape(i['quantity'])}</td><td>{_digits(i['value'])}</td>"
+                f"<td>{_digits(i['low'])} … {_digits(i['high'])}</td><td>{i['n']:,}</td></tr>"
+                for i in record["fresh"]
+            )
+            if rows:
+                parts.append(
+                    f'<details><summary><span class="verdict {claims.css(record["verdict"])}">'
+                    f"{record['verdict']}</span> {record['paper']} · {record['claim']}</summary>"
+                    f"<p>{html.escape(record['reason'])}</p>"
+                    '<div class="scroll"><table><thead><tr><th>quantity</th><th>value</th>'
+                    f"<th>95 % interval</th><th>n</th></tr></thead><tbody>{rows}</tbody></table>"
+                    "</div></details>\n"
+                )
+        for path in sorted(run["folder"].glob("*.csv")):
+            table = pd.read_csv(path)
+            shown = table.head(60).to_html(index=False, border=0, float_format="{:.3f}".format)
+            rest = f"<p>and {len(table) - 60} rows more</p>" if len(table) > 60 else ""
+            parts.append(
+                f"<details><summary>{path.name}, {len(table)} rows</summary>"
+                f'<div class="scroll">{shown}</div>{rest}</details>\n'
+            )
+    return "\n".join(parts)
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3f}".replace("-", "−")
+
+
+def add_recorded(records: list[dict[str, Any]], pages: Iterable[str], where: Path) -> None:
+    """Give each ledger record what recorded runs say of its claim: key ``recorded``, a list."""
+    by_claim = {(record["paper"], record["claim"]): record for record in records}
+    for record in records:
+        record["recorded"] = []
+    for page in pages:
+        for run in recorded.runs(page, where):
+            for claim in run["claims"]:
+                known = by_claim.get((claim["paper"], claim["claim"]))
+                if known is not None and claim["fresh"]:
+                    known["recorded"].append(
+                        {"run": run["run"], "page": page, "verdict": claim["verdict"]}
+                        | {"models": [m["name"] for m in run["models"]]}
+                        | {"finished": run["state"]["finished"], "fresh": claim["fresh"]}
+                    )
 
 
 def _provenance(name: str, folder: Path, state: dict[str, Any]) -> str:
@@ -162,10 +244,15 @@ def _table(records: list[dict[str, Any]]) -> str:
         mark = '<span class="mini">in miniature</span><br>' if fresh and r["miniature"] else ""
         reason = f"<details><summary>why</summary>{html.escape(r['reason'])}</details>"
         reason = reason if r["reason"] else ""
+        kept = "".join(
+            f'<br><span class="mini">recorded run {html.escape(run["run"])}</span><br>'
+            + _few([_quantity(item) for item in run["fresh"]], 1)
+            for run in r.get("recorded", [])
+        )
         rows.append(
             f'<tr><td><span class="verdict {claims.css(r["verdict"])}">{r["verdict"]}</span></td>'
             f"<td>{r['paper']}<br><small>{r['claim']}</small></td><td>{statement}{reason}</td>"
-            f"<td>{_few(published)}</td><td>{mark}{_few(fresh)}</td></tr>"
+            f"<td>{_few(published)}</td><td>{mark}{_few(fresh)}{kept}</td></tr>"
         )
     head = "".join(
         f'<th><button type="button">{t}</button></th>'

@@ -6,18 +6,16 @@ weights, papers, manifests, lock file, Python or device. The build says which of
 
 from __future__ import annotations
 
-import ast
 import fcntl
 import json
 import os
 import platform
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,38 +28,19 @@ import jupytext
 import nbformat
 import yaml
 
-from vitlab import book, claims
-from vitlab.errors import nearest
+from vitlab import book, claims, models, pages, recorded
 from vitlab.files import digest, sha256, write_json
+from vitlab.pages import Page
 
-PROFILES = ("mini",)
 _PACKAGE = Path(__file__).parent
 
 
 class BuildError(ValueError):
-    """Input the build cannot work with."""
+    """A build that cannot be: another one is at work, a page's process broke."""
 
 
 class SiteError(RuntimeError):
     """A book that Jupyter Book cannot render; the last site stays."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """One notebook and what a run of it depends on.
-
-    parts: name of each thing the key is made of -> its fingerprint.
-    """
-
-    name: str
-    source: Path
-    parameters: dict[str, Any]
-    parts: dict[str, str]
-
-    @property
-    def key(self) -> str:
-        """Fingerprint of all parts."""
-        return digest(json.dumps(self.parts, sort_keys=True))
 
 
 @dataclass
@@ -74,18 +53,6 @@ class Result:
     state: dict[str, Any] = field(default_factory=dict)
 
 
-def find_root(start: Path | None = None) -> Path:
-    """The checkout that `start` (the working folder) is in.
-
-    Raises BuildError outside of one.
-    """
-    start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if (folder / "_config.yml").exists() and (folder / "notebooks").is_dir():
-            return folder
-    raise BuildError(f"{start} is not inside a checkout of the book (_config.yml, notebooks/)")
-
-
 def build(
     names: list[str] | None = None,
     parameters: dict[str, str] | None = None,
@@ -93,158 +60,45 @@ def build(
     jobs: int = 0,
     root: Path | None = None,
     site: bool = True,
+    scheduler: str = "",
 ) -> int:
     """Build the whole book, or some pages, and return the exit code: 0, or 1 if a page failed.
 
-    names: pages to run, all if empty. parameters: overrides as text; such a build is a small book
-    of its own under ``build/custom`` and leaves the main one alone. jobs: pages at a time, the
-    number of cores if 0; they share the cores.
+    names: pages to run, all if empty. parameters: overrides as text. A build with these, or of
+    another profile than mini, is a book of its own (see `place`) and leaves the main one alone.
+    jobs: pages at a time, the number of cores if 0; they share the cores. scheduler: of a Dask
+    cluster that does the pages' trials.
 
-    Raises BuildError for unknown pages, profiles and parameters before anything is run.
+    Raises PageError for unknown pages, profiles and parameters before anything is run.
     """
-    root = root or find_root()
-    if profile not in PROFILES:
-        raise BuildError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
-    chosen = _choose(root, names or [])
-    pages = [_page(root, name, parameters or {}, profile) for name in chosen]
-    _preflight(parameters or {})
-    base = root / "build"
-    if parameters:
-        base = base / "custom" / digest(chosen, sorted(parameters.items()))
+    root = root or pages.find_root()
+    chosen = pages.choose(root, names or [], parameters or {}, profile)
+    pages.check(chosen)
+    base = place(root, [page.name for page in chosen], parameters or {}, profile)
+    own = base != root / "build"
     with _locked(base):
-        results = _run_all(root, base, pages, jobs or os.cpu_count() or 1)
+        results = _run_all(root, base, chosen, jobs or os.cpu_count() or 1, scheduler)
         failed = [r for r in results if r.error]
-        whole = chosen if parameters else _all_names(root)
+        whole = [page.name for page in chosen] if own else pages.names(root)
         records = claims.ledger({name: base / "pages" / name for name in whole}, profile)
+        if not own:
+            book.add_recorded(records, whole, root / "book" / "recorded")
         write_json(base / "ledger.json", records)
         counts = {v: sum(r["verdict"] == v for r in records) for v in claims.VERDICTS}
         print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
         if site:
-            _site(root, base, whole, records, parameters or {})
+            settings = {"profile": profile, **(parameters or {})} if own else {}
+            _site(root, base, whole, records, settings)
     for result in failed:
         print(f"FAILED {result.page.name}: {result.error}", file=sys.stderr)
     return 1 if failed else 0
 
 
-# --- what to run -------------------------------------------------------------------------------
-
-
-def _all_names(root: Path) -> list[str]:
-    return sorted(path.stem for path in (root / "notebooks").glob("*.md"))
-
-
-def _choose(root: Path, names: list[str]) -> list[str]:
-    known = _all_names(root)
-    for name in names:
-        if name not in known:
-            raise BuildError(f"unknown page {name!r}{nearest(name, known)}")
-    return [name for name in known if not names or name in names]
-
-
-def page_parameters(notebook: nbformat.NotebookNode) -> dict[str, Any]:
-    """Names and defaults in the cell tagged ``parameters``."""
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            return {
-                node.targets[0].id: ast.literal_eval(node.value)
-                for node in ast.parse(cell.source).body
-                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-            }
-    return {}
-
-
-def _page(root: Path, name: str, overrides: dict[str, str], profile: str) -> Page:
-    source = root / "notebooks" / f"{name}.md"
-    notebook = jupytext.read(source)
-    defaults = page_parameters(notebook)
-    given: dict[str, Any] = {"profile": profile} if "profile" in defaults else {}
-    for key, text in overrides.items():
-        if key not in defaults or key in ("profile", "out"):
-            settable = [k for k in defaults if k not in ("profile", "out")]
-            raise BuildError(f"{name} has no parameter {key!r}{nearest(key, settable)}")
-        kind = type(defaults[key])
-        value = text if kind is str else yaml.safe_load(text)
-        if kind is float and isinstance(value, int):
-            value = float(value)
-        if type(value) is not kind:
-            raise BuildError(
-                f"{name}: parameter {key}={text} is not of the kind of its default, "
-                f"{defaults[key]!r}"
-            )
-        given[key] = value
-    if "images" in given and given["images"] != "stimuli":
-        given["images"] = str(Path(given["images"]).resolve())
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return Page(name, source, given, _parts(root, "\n".join(code), code, given))
-
-
-def _parts(root: Path, text: str, code: list[str], given: dict[str, Any]) -> dict[str, str]:
-    parts = {
-        "code": digest(*code),
-        "parameters": digest(json.dumps(given, sort_keys=True)),
-        "lock file": digest((root / "requirements.lock").read_text()),
-        "Python": platform.python_version(),
-        "device": _device(),
-    }
-    modules = imported(text)
-    for module in modules:
-        parts[str(module.relative_to(_PACKAGE.parent))] = sha256(module)
-    if _PACKAGE / "models.py" in modules:
-        zoo = sorted((_PACKAGE / "zoo").glob("*.*"))
-        parts["weights"] = digest(*(f"{path.name} {sha256(path)}" for path in zoo))
-    if _PACKAGE / "data.py" in modules:
-        manifests = sorted((root / "data_manifests").glob("*.yml"))
-        facts = sorted([*_PACKAGE.glob("*.json"), *_PACKAGE.glob("*.csv")])
-        parts["data manifests"] = digest(*(path.read_text() for path in [*manifests, *facts]))
-    for paper in sorted(set(re.findall(r'claims\.settle\(\s*"(\w+)"', text))):
-        path = claims.papers_folder() / f"{paper}.yml"
-        parts[f"papers/{paper}.yml"] = sha256(path) if path.exists() else "missing"
-    folder = Path(given.get("images", "stimuli"))
-    if folder.is_dir():
-        listing = sorted(f"{p.relative_to(folder)} {p.stat().st_size}" for p in folder.glob("*/*"))
-        parts["images"] = digest(*listing)
-    return parts
-
-
-def imported(code: str) -> list[Path]:
-    """The vitlab modules that a piece of code imports, and those they import in turn."""
-    found: set[Path] = set()
-    waiting = [code]
-    while waiting:
-        for node in ast.walk(ast.parse(waiting.pop())):
-            names: list[str] = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for name in names:
-                if name.split(".")[0] != "vitlab":
-                    continue
-                stem = _PACKAGE.parent.joinpath(*name.split("."))
-                for path in (stem.with_suffix(".py"), stem / "__init__.py"):
-                    if path.exists() and path not in found:
-                        found.add(path)
-                        waiting.append(path.read_text())
-    return sorted(found)
-
-
-def _device() -> str:
-    from vitlab.evaluate import best_device
-
-    return best_device()
-
-
-def _preflight(overrides: dict[str, str]) -> None:
-    """Let a wrong model name or image folder fail here, not in a notebook."""
-    from vitlab import data, models
-
-    try:
-        if "models" in overrides:
-            models.select(overrides["models"])
-        if overrides.get("images", "stimuli") != "stimuli":
-            data.load(overrides["images"])
-    except ValueError as error:
-        raise BuildError(str(error)) from None
+def place(root: Path, names: list[str], parameters: dict[str, str], profile: str) -> Path:
+    """Where a build's results go: ``build``, ``build/<profile>`` or ``build/custom/<digest>``."""
+    if parameters:
+        return root / "build" / "custom" / digest(names, sorted(parameters.items()), profile)
+    return root / "build" if profile == "mini" else root / "build" / profile
 
 
 # --- running -----------------------------------------------------------------------------------
@@ -287,9 +141,9 @@ def reason_to_run(page: Page, folder: Path) -> str:
     return f"changed: {', '.join(changed + gone)}" if changed or gone else ""
 
 
-def _run_all(root: Path, base: Path, pages: list[Page], jobs: int) -> list[Result]:
+def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: str) -> list[Result]:
     results = []
-    for page in pages:
+    for page in chosen:
         folder = base / "pages" / page.name
         result = Result(page, reason_to_run(page, folder), state=read_state(folder))
         print(f"{page.name}: {'running, ' + result.reason if result.reason else 'up to date'}")
@@ -304,7 +158,8 @@ def _run_all(root: Path, base: Path, pages: list[Page], jobs: int) -> list[Resul
     stale.sort(key=lambda r: -r.state.get("seconds", 1e9))
     try:
         threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(stale))))
-        for _ in pool.map(lambda r: _run(root, base, r, threads, running), stale):
+        environment = _environment(threads, scheduler)
+        for _ in pool.map(lambda r: _run(root, base, r, environment, running), stale):
             pass
     finally:  # Ctrl-C: stop the pages, keep the pieces they have written
         pool.shutdown(wait=False, cancel_futures=True)
@@ -314,7 +169,11 @@ def _run_all(root: Path, base: Path, pages: list[Page], jobs: int) -> list[Resul
 
 
 def _run(
-    root: Path, base: Path, result: Result, threads: int, running: set[subprocess.Popen]
+    root: Path,
+    base: Path,
+    result: Result,
+    environment: dict[str, str],
+    running: set[subprocess.Popen],
 ) -> None:
     page = result.page
     folder = base / "pages" / page.name
@@ -328,7 +187,7 @@ def _run(
         (work / "out").mkdir(parents=True, exist_ok=True)
         jupytext.write(jupytext.read(page.source), work / "in.ipynb", fmt="ipynb")
         parameters = {**page.parameters, "out": os.path.relpath(work / "out", root)}
-        defaults = page_parameters(jupytext.read(page.source))
+        defaults = pages.parameters(jupytext.read(page.source))
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "vitlab._run_page"),
@@ -336,7 +195,7 @@ def _run(
                 *(json.dumps({k: v for k, v in parameters.items() if k in defaults}), str(root)),
                 str(os.getpid()),
             ],
-            env=_environment(threads),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -359,12 +218,12 @@ def _run(
         result.state = {
             "key": page.key,
             "parts": page.parts,
-            "parameters": page.parameters,
+            "settings": page.settings,
             "reason": result.reason,
             "seconds": seconds,
             "peak_mb": usage.ru_maxrss // 1024,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            **provenance(root),
+            **provenance(root, page.settings.get("device"), environment),
         }
         shutil.move(work / "run.ipynb", work / "out" / "page.ipynb")
         write_json(work / "out" / "state.json", result.state)
@@ -379,9 +238,10 @@ def _run(
         write_json(folder / "failure.json", failure)
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(threads: int, scheduler: str) -> dict[str, str]:
     return {
         **os.environ,
+        **({"VITLAB_SCHEDULER": scheduler} if scheduler else {}),
         "OMP_NUM_THREADS": str(threads),
         "TQDM_DISABLE": "1",
         # tqdm's hint at ipywidgets would print a path of this machine into the page.
@@ -422,8 +282,11 @@ def _refresh_prose(page: Page, folder: Path) -> None:
         print(f"{page.name}: text refreshed, nothing run again")
 
 
-def provenance(root: Path) -> dict[str, str]:
+def provenance(
+    root: Path, device: str | None = None, environment: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """Commit, versions and machine of this run."""
+    scheduler = environment.get("VITLAB_SCHEDULER", "")
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
@@ -438,7 +301,8 @@ def provenance(root: Path) -> dict[str, str]:
         "versions": ", ".join(
             [f"Python {platform.python_version()}", *(f"{k} {v}" for k, v in versions.items())]
         ),
-        "machine": f"{_device()} ({platform.machine()}, {os.cpu_count()} cores)",
+        "machine": f"{models.device_name(device)} ({platform.machine()}, {os.cpu_count()} cores)"
+        + (f" and the Dask cluster at {scheduler}" if scheduler else ""),
     }
 
 
@@ -455,18 +319,21 @@ def _site(
     """Stage executed pages and prose, render them with Jupyter Book, put the site in its place."""
     staged = base / "src"
     shutil.rmtree(staged, ignore_errors=True)
-    shutil.copytree(root / "book", staged / "book", ignore=shutil.ignore_patterns("papers"))
+    shutil.copytree(
+        root / "book", staged / "book", ignore=shutil.ignore_patterns("papers", "recorded")
+    )
     folders = {name: base / "pages" / name for name in names}
+    address = pages.address(root) or _github()
     (staged / "notebooks").mkdir()
     for name, folder in folders.items():
-        notebook = book.staged_page(name, folder, read_state(folder))
+        kept = [] if parameters else recorded.runs(name, root / "book" / "recorded")
+        notebook = book.staged_page(name, folder, read_state(folder), kept, address)
         nbformat.write(notebook, staged / "notebooks" / f"{name}.ipynb")
     if parameters:
         records = [record for record in records if record["page"]]
         (staged / "book" / "intro.md").write_text(book.small_intro(parameters))
     book.fill(staged / "book", records, folders, read_state)
     config = yaml.safe_load((root / "_config.yml").read_text())
-    address = config.get("repository", {}).get("url") or _github()
     book.link(config, address)
     if not address:
         print(

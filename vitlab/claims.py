@@ -30,10 +30,10 @@ class ClaimError(ValueError):
 
 
 def papers_folder() -> Path:
-    """Where the papers' YAML files are: ``book/papers`` of the checkout, or $VITLAB_PAPERS."""
-    return Path(
-        os.environ.get("VITLAB_PAPERS", Path(__file__).resolve().parents[1] / "book" / "papers")
-    )
+    """Where the papers are: $VITLAB_PAPERS, the wheel, or the checkout's ``book/papers``."""
+    inside = Path(__file__).parent / "papers"
+    checkout = Path(__file__).resolve().parents[1] / "book" / "papers"
+    return Path(os.environ.get("VITLAB_PAPERS", inside if inside.is_dir() else checkout))
 
 
 @cache

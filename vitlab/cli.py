@@ -1,4 +1,4 @@
-"""The command line: ``vitlab build``, ``vitlab zoo``, ``vitlab bench``."""
+"""The command line: ``vitlab build``, ``plan``, ``record``, ``data``, ``zoo``, ``bench``."""
 
 from __future__ import annotations
 
@@ -22,15 +22,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME=VALUE",
         help="set a parameter of the pages; the result is a small book under build/custom",
     )
-    build.add_argument("--profile", default="mini", help="size of the experiments (mini)")
+    build.add_argument("--profile", default="mini", help="mini, colab or full (default: mini)")
     build.add_argument("--jobs", type=int, default=0, help="pages at a time; 0: one per core")
     build.add_argument("--no-site", action="store_true", help="run pages, do not render HTML")
+    build.add_argument(
+        "--scheduler", default="", metavar="ADDRESS", help="of a Dask cluster, tcp://HOST:8786"
+    )
+
+    plan = commands.add_parser("plan", help="what a build would need, before anything starts")
+    plan.add_argument("pages", nargs="*", help="pages, e.g. 01-occlusion; all if none")
+    plan.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
+    plan.add_argument("--profile", default="full", help="mini, colab or full (default: full)")
+
+    record = commands.add_parser("record", help="keep a finished run under book/recorded")
+    record.add_argument("build", help="its folder: build/colab, or one under build/custom")
+    record.add_argument("name", help="what to call it, e.g. efficientnet-lite0")
+
+    data = commands.add_parser("data", help="image sets: list, info, fetch, verify, path")
+    actions = data.add_subparsers(dest="action", required=True)
+    actions.add_parser("list", help="all sets, and which can be had right now")
+    for action, what in (
+        ("info", "what a set is, its licence, how to get it by hand"),
+        ("fetch", "download an open set; goes on where an earlier try broke off"),
+        ("verify", "read every file of a set that is here and compare"),
+        ("path", "the folder of a set that is here"),
+    ):
+        one = actions.add_parser(action, help=what)
+        one.add_argument("name", help="of the set, e.g. imagenet-c")
+        if action == "fetch":
+            one.add_argument("--again", action="store_true", help="download it even if it is here")
 
     zoo = commands.add_parser("zoo", help="train the mini zoo, taking up what was broken off")
     zoo.add_argument("models", nargs="*", help="names such as mini/vit-0; all if none")
     zoo.add_argument("--fresh", action="store_true", help="throw finished and unfinished work away")
 
-    commands.add_parser("bench", help="measure the numbers that the README promises")
+    commands.add_parser("notebooks", help="bring the .ipynb files in step with the .md files")
+    bench = commands.add_parser("bench", help="measure the numbers that the README promises")
+    bench.add_argument("parts", nargs="*", help="words of the parts to measure; all if none")
 
     given = parser.parse_args(arguments)
     try:
@@ -52,29 +80,94 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _build(given: argparse.Namespace) -> int:
     from vitlab import build
 
+    return build.build(
+        given.pages,
+        _parameters(given),
+        given.profile,
+        given.jobs,
+        site=not given.no_site,
+        scheduler=given.scheduler,
+    )
+
+
+def _plan(given: argparse.Namespace) -> int:
+    from vitlab import pages, plan
+
+    chosen = pages.choose(pages.find_root(), given.pages, _parameters(given), given.profile)
+    print(plan.text(chosen))
+    return 0
+
+
+def _record(given: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from vitlab import recorded
+
+    kept = recorded.record(Path(given.build), given.name)
+    print(f"kept as {given.name}: {', '.join(kept)}; build the book to see them")
+    return 0
+
+
+def _parameters(given: argparse.Namespace) -> dict[str, str]:
     parameters = {}
     for text in given.parameter:
         name, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"-p {text}: write it as NAME=VALUE")
         parameters[name] = value
-    return build.build(given.pages, parameters, given.profile, given.jobs, site=not given.no_site)
+    return parameters
+
+
+def _data(given: argparse.Namespace) -> int:
+    from vitlab import datasets
+
+    if given.action == "list":
+        for m in datasets.manifests().values():
+            size = "size ?" if m.size_gb is None else f"{m.size_gb:g} GB"
+            print(f"{m.name:24}{size:>10}  {m.state:16}{m.purpose} [{m.licence}]")
+        print(f"The sets lie in {datasets.folder()} (VITLAB_DATA sets another folder).")
+    elif given.action == "info":
+        print(datasets.info(given.name))
+    elif given.action == "fetch":
+        print(datasets.fetch(given.name, given.again))
+    elif given.action == "path":
+        print(datasets.path(given.name))
+    else:
+        problems = datasets.verify(given.name)
+        print("\n".join(problems) or f"{given.name}: all there")
+        return 1 if problems else 0
+    return 0
 
 
 def _zoo(given: argparse.Namespace) -> int:
-    from vitlab import build, train
+    from vitlab import pages, train
 
-    train.train_all(given.models, build.find_root() / "build" / "zoo", given.fresh)
+    train.train_all(given.models, pages.find_root() / "build" / "zoo", given.fresh)
+    return 0
+
+
+def _notebooks(given: argparse.Namespace) -> int:
+    from vitlab import pages
+
+    pages.sync(pages.find_root())
     return 0
 
 
 def _bench(given: argparse.Namespace) -> int:
-    from vitlab import bench, build
+    from vitlab import bench, pages
 
-    return bench.main(build.find_root())
+    return bench.main(pages.find_root(), given.parts)
 
 
-_COMMANDS = {"build": _build, "zoo": _zoo, "bench": _bench}
+_COMMANDS = {
+    "build": _build,
+    "plan": _plan,
+    "record": _record,
+    "data": _data,
+    "notebooks": _notebooks,
+    "zoo": _zoo,
+    "bench": _bench,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

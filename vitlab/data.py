@@ -1,4 +1,4 @@
-"""Image sets: rendered stimuli or a folder of photographs, behind one face.
+"""Image sets: rendered stimuli, a set by name, or a folder of photographs, behind one face.
 
 >>> images = load("stimuli", n=32)
 >>> len(images), images.classes, images.categories[images.table["label"][3]]
@@ -8,8 +8,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,17 +23,14 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from vitlab import stimuli
+from vitlab import datasets, stimuli
+from vitlab.datasets import SUFFIXES, DataError
+from vitlab.errors import nearest
 from vitlab.files import digest
 from vitlab.rng import generator
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"}
 # How a whole file of the two common formats ends; a download or copy that broke off does not.
 _ENDINGS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND\xaeB`\x82"}
-
-
-class DataError(ValueError):
-    """Images that cannot be used: missing, empty, damaged, or of unknown classes."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,8 @@ class Images:
     table: a row per image; ``id`` (stable text), ``label`` (index into `categories`), and where
         they are known ``shape`` and ``texture`` (indices too).
     classes: what the labels mean: "stimuli", "imagenet" (1,000 classes), "imagenet-16" (Geirhos'
-        16 categories over ImageNet's classes), or "new" (held-out stimuli: no model knows them).
+        16 categories over ImageNet's classes), "own" (a set's own: no model here decides about
+        them) or "new" (held-out stimuli, images without labels).
     picture: index -> PIL image, RGB.
     mask: index -> float32 [h, w] in [0, 1], the object; None where no mask is known.
     fingerprint: of the images' identity; part of every key that a result is stored under.
@@ -81,22 +81,55 @@ def load(
     n: int | None = None,
     seed: int = 0,
     held_out: bool = False,
+    subset: str | Path | None = None,
 ) -> Images:
-    """The stimuli of a variant (``where="stimuli"``) or the images of a folder (any other `where`).
+    """The stimuli of a variant, the images of a set by name, or those of a folder.
 
-    A folder holds one subfolder per class, named by ImageNet's wnids (``n01440764``) or by the 16
-    categories of Geirhos et al.; files named like ``cat7-car2.png`` also tell shape and texture.
+    where: "stimuli"; the name of a set of `datasets.manifests`, with a folder inside it where it
+        has several (``"imagenet-c/defocus_blur/3"``) or one of its lists of ids
+        (``"imagenet-sample-images#500"``), fetched first if it is open and not here; or a folder
+        (one that is named like a set is given as ``./name``).
     n: how many images, all of a folder if None (320 stimuli). Of a folder a fixed random subset,
         the same on every machine.
+    subset: a list of ids, one a line (``#`` begins a comment): a file, or the name of one in
+        ``data_manifests/subsets``. `n` is drawn from it.
 
-    Raises DataError for an unknown variant, a missing, empty or unreadable folder, a truncated or
-    unreadable image, and class names that cannot be told.
+    A folder holds a subfolder per class, named by ImageNet's wnids (``n01440764``), by the 16
+    categories of Geirhos et al., by indices into ImageNet's 1,000 classes (``0``, ``000``), by
+    their names (``great_white_shark``), or by anything that a file ``labels.txt`` or
+    ``classes.txt`` in it gives a wnid or an index (``folder wnid`` a line). It may also be flat,
+    with files that begin with a wnid, or hold one subfolder that is such a folder. Files named like
+    ``cat7-car2.png`` also tell shape and texture. Pictures come as RGB and, as in published
+    evaluations, are not turned by their EXIF orientation.
+
+    Raises DataError for an unknown variant, a set that is not here and cannot be fetched, a
+    missing, empty or unreadable folder, a truncated or unreadable image, ids of the list that are
+    missing, and class names that cannot be told.
     """
     if n is not None and n < 1:
         raise DataError(f"n_images must be at least 1, got {n}")
     if str(where) == "stimuli":
+        if subset is not None:
+            raise DataError(f"subset={subset}: stimuli have no lists of ids; give n_images=")
         return _stimuli(variant, split, n or 320, seed, held_out)
-    return _folder(Path(where), n, seed)
+    if isinstance(where, str) and datasets.is_set(where):
+        where, _, listed = where.partition("#")
+        name, _, inside = where.partition("/")
+        return _set(name, inside, n, seed, f"{name}-{listed}" if listed else subset)
+    return _folder(Path(where), n, seed, subset)
+
+
+def _set(name: str, inside: str, n: int | None, seed: int, subset: str | Path | None) -> Images:
+    known = datasets.manifest(name)
+    if known.state == "can be fetched":
+        size = "size unknown" if known.size_gb is None else f"{known.size_gb:g} GB"
+        print(f"image set {name} is not here: fetching it ({size})")
+        datasets.fetch(name)
+    place = datasets.images_folder(name) / inside
+    if inside and not place.is_dir():
+        folders = [p.name for p in place.parent.glob("*/")] if place.parent.is_dir() else []
+        raise DataError(f"image set {name} has no folder {inside!r}{nearest(place.name, folders)}")
+    return _folder(place, n, seed, subset, f"{name}/{inside}".rstrip("/"), known.classes)
 
 
 def _stimuli(variant: str, split: str, n: int, seed: int, held_out: bool) -> Images:
@@ -133,18 +166,22 @@ def _spread(variant: str, i: int, held_out: bool) -> int:
     return pair + count * (count - 1) * (rounds // (count - 1))
 
 
-def _folder(folder: Path, n: int | None, seed: int) -> Images:
+def _folder(
+    folder: Path,
+    n: int | None,
+    seed: int,
+    subset: str | Path | None = None,
+    name: str = "",
+    kind: str = "",
+) -> Images:
     if not folder.is_dir():
+        sets = list(datasets.manifests())
         raise DataError(
-            f"image folder {str(folder)!r} does not exist; "
-            "give 'stimuli' or a folder of class subfolders"
+            f"image folder {str(folder)!r} does not exist; give 'stimuli', a folder of class "
+            f"subfolders, or the name of an image set{nearest(str(folder), sets)}"
         )
     try:
-        files = sorted(
-            p
-            for p in folder.glob("*/*")
-            if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-        )
+        folder, files = _listing(folder)
     except OSError as error:
         raise DataError(f"image folder {str(folder)!r} cannot be read: {error}") from None
     if not files:
@@ -152,45 +189,206 @@ def _folder(folder: Path, n: int | None, seed: int) -> Images:
             f"image folder {str(folder)!r} holds no images in class subfolders "
             f"({', '.join(sorted(SUFFIXES))})"
         )
-    classes, categories = _classes({p.parent.name for p in files}, folder)
+    if subset is not None:
+        files = _chosen(files, subset, folder)
+    found = {_class_of(file) for file in files}
+    if kind == "own":  # classes that no model here decides about: features and probes only
+        categories = tuple(sorted(found))
+        place, classes = {name: i for i, name in enumerate(categories)}, "own"
+    else:
+        place, classes, categories = _classes(found, folder)
     if n is not None and n < len(files):
         chosen = generator("subset", seed, len(files)).permutation(len(files))[:n]
         files = [files[i] for i in sorted(chosen)]
-    problems = [problem for problem in map(_problem, files) if problem]
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}; replace or remove it and start again")
-    place = {name: i for i, name in enumerate(categories)}
-    table = pd.DataFrame(
-        {
-            "id": [p.relative_to(folder).as_posix() for p in files],
-            "label": [place[p.parent.name] for p in files],
-        }
-    )
-    cues = [re.fullmatch(r"([a-z]+)\d+-([a-z]+)\d+", p.stem) for p in files]
+    sizes = _check(folder, files)
+    table = pd.DataFrame({"id": files, "label": [place[_class_of(file)] for file in files]})
+    cues = [re.fullmatch(r"([a-z]+)\d+-([a-z]+)\d+", Path(file).stem) for file in files]
     if all(m and m[1] in place and m[2] in place for m in cues):
         table["shape"] = [place[m[1]] for m in cues if m]
         table["texture"] = [place[m[2]] for m in cues if m]
     return Images(
-        folder.name,
+        name or folder.name,
         table,
         categories,
-        classes,
-        lambda i: _open(files[i]),
+        "new" if kind == "none" else classes,
+        lambda i: _open(folder / files[i]),
         None,
-        digest(*(f"{i}:{p.stat().st_size}" for i, p in zip(table["id"], files, strict=True))),
+        digest(*(f"{file}:{size}" for file, size in zip(files, sizes, strict=True))),
     )
 
 
-def _classes(found: set[str], folder: Path) -> tuple[str, tuple[str, ...]]:
-    for classes, known in (("imagenet", imagenet_wnids()), ("imagenet-16", tuple(imagenet_16()))):
-        if found <= set(known):
-            return classes, known
-    strange = sorted(found - set(imagenet_wnids()) - set(imagenet_16()))
-    raise DataError(
-        f"class folders of {str(folder)!r} are neither ImageNet wnids nor the 16 categories "
-        f"({', '.join(imagenet_16())}): {', '.join((strange or sorted(found))[:5])}"
+# Files are kept as texts relative to their folder: a tenth of the memory of paths.
+
+
+def _listing(folder: Path, depth: int = 1) -> tuple[Path, list[str]]:
+    """The folder of the classes and its image files: ``class/name``, or ``name`` of a flat one."""
+    folders, flat = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif entry.name.lower().endswith(SUFFIXES):
+                flat.append(entry.name)
+    files = []
+    for name in sorted(folders):
+        inside = os.listdir(folder / name)
+        found = [f for f in inside if f.lower().endswith(SUFFIXES) and not f.startswith(".")]
+        files += [f"{name}/{f}" for f in sorted(found)]
+    if files or flat:
+        return folder, files or sorted(flat)
+    return _listing(folder / folders[0], 0) if depth and len(folders) == 1 else (folder, [])
+
+
+def _class_of(file: str) -> str:
+    """The class folder of a file, or what stands for it in a flat folder: the wnid in its name."""
+    name, slash, _ = file.partition("/")
+    return name if slash else re.split(r"[_.]", name)[0]
+
+
+def _chosen(files: list[str], subset: str | Path, folder: Path) -> list[str]:
+    lists = datasets.manifests_folder() / "subsets"
+    path = Path(subset) if Path(subset).is_file() else lists / Path(subset).with_suffix(".txt").name
+    if not path.is_file():
+        known = sorted(p.stem for p in lists.glob("*.txt"))
+        near = nearest(str(subset), known)
+        raise DataError(f"subset {str(subset)!r} is no file and no known list{near}")
+    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+    wanted = dict.fromkeys(line for line in lines if line)
+    missing = sorted(wanted.keys() - set(files))
+    if missing or not wanted:
+        more = f" (and {len(missing) - 5} more)" if len(missing) > 5 else ""
+        raise DataError(
+            f"subset {path.name}: {len(missing)} of its {len(wanted)} ids are not in "
+            f"{str(folder)!r}: {', '.join(missing[:5])}{more}"
+        )
+    return [file for file in files if file in wanted]
+
+
+def _classes(found: set[str], folder: Path) -> tuple[dict[str, int], str, tuple[str, ...]]:
+    """Class folder -> label, what the labels mean, and the categories."""
+    wnids = {wnid: i for i, wnid in enumerate(imagenet_wnids())}
+    sixteen = {name: i for i, name in enumerate(imagenet_16())}
+    if found <= wnids.keys():
+        return wnids, "imagenet", imagenet_wnids()
+    if found <= sixteen.keys():
+        return sixteen, "imagenet-16", tuple(imagenet_16())
+    for name in ("labels.txt", "classes.txt"):
+        if (folder / name).is_file():
+            return _label_file(folder / name, found), "imagenet", imagenet_wnids()
+    indices = {f: int(f) for f in found if re.fullmatch(r"\d{1,4}", f) and int(f) < len(wnids)}
+    named = {f: _names()[_plain(f)] for f in found if _plain(f) in _names()}
+    ways: tuple[set[str], ...] = (
+        found & wnids.keys(),
+        found & sixteen.keys(),
+        set(indices),
+        set(named),
     )
+    known = max(ways, key=len)
+    if strange := sorted(found - known):
+        raise DataError(
+            f"class folders of {str(folder)!r} are neither ImageNet wnids nor the 16 categories "
+            f"({', '.join(imagenet_16())}), nor all indices from 0 to 999 or ImageNet's class "
+            f"names: {', '.join(name + _near(name) for name in strange[:5])}. "
+            "A file labels.txt in the folder can tell (a line for each: folder wnid)"
+        )
+    if known == ways[2]:
+        return _each_once(indices, folder), "imagenet", imagenet_wnids()
+    for name, members in sorted(named.items()):
+        if len(members) > 1:
+            either = " or ".join(imagenet_wnids()[i] for i in members)
+            raise DataError(
+                f"class folder {name!r} of {str(folder)!r} is the name of {len(members)} ImageNet "
+                f"classes: name it by its wnid, {either}"
+            )
+    labels = {name: members[0] for name, members in named.items()}
+    return _each_once(labels, folder), "imagenet", imagenet_wnids()
+
+
+def _each_once(labels: dict[str, int], folder: Path) -> dict[str, int]:
+    """The labels, if no two folders have the same one."""
+    seen: dict[int, str] = {}
+    for name, label in sorted(labels.items()):
+        if label in seen:
+            raise DataError(
+                f"class folders {seen[label]!r} and {name!r} of {str(folder)!r} are the same class"
+            )
+        seen[label] = name
+    return labels
+
+
+def _near(name: str) -> str:
+    """The nearest known class names, in brackets; nothing if none is near."""
+    every = imagenet_wnids() if re.fullmatch(r"n\d+", name) else [*imagenet_16(), *_names()]
+    near = nearest(_plain(name), every)
+    return f" ({near[2:]})" if near.startswith("; nearest") else ""
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").split())
+
+
+@cache
+def _names() -> dict[str, tuple[int, ...]]:
+    """ImageNet's class names in plain form, whole and first synonym -> indices that have it."""
+    names: dict[str, tuple[int, ...]] = {}
+    for i, text in enumerate(timm.data.ImageNetInfo().label_descriptions()):
+        for name in {_plain(text), _plain(text.partition(",")[0])}:
+            names[name] = (*names.get(name, ()), i)
+    return names
+
+
+def _label_file(path: Path, found: set[str]) -> dict[str, int]:
+    """Labels of the class folders by a file of lines ``folder wnid`` or ``folder index``."""
+    wnids = {wnid: i for i, wnid in enumerate(imagenet_wnids())}
+    labels = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, label = re.sub(r"\s+(?=\S+$)", "\t", line.strip()).partition("\t")
+        if label.isdecimal() and int(label) < len(wnids):
+            labels[name] = int(label)
+        elif label in wnids:
+            labels[name] = wnids[label]
+        else:
+            raise DataError(
+                f"{path}, line {number}: {line.strip()!r} is not a folder and its wnid or index "
+                f"from 0 to {len(wnids) - 1}"
+            )
+    if strange := sorted(found - labels.keys()):
+        raise DataError(f"{path} does not tell these class folders: {', '.join(strange[:5])}")
+    return labels
+
+
+def _check(folder: Path, files: list[str]) -> list[int]:
+    """The sizes of the files, after each was found whole; large sets are looked at only once.
+
+    Raises DataError with the first that is not.
+    """
+    sizes, times = np.zeros((2, len(files)), np.int64)
+    for i, file in enumerate(files):
+        state = os.stat(folder / file)
+        sizes[i], times[i] = state.st_size, state.st_mtime_ns
+    key = digest(folder.resolve(), *files, sizes.tobytes().hex(), times.tobytes().hex())
+    seen = datasets.folder() / ".checked" / key
+    if seen.exists():
+        return sizes.tolist()
+    problems: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        for first in range(0, len(files), 1000):
+            batch = [folder / file for file in files[first : first + 1000]]
+            problems += filter(None, pool.map(_problem, batch))
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]}{more}; replace or remove it and start again")
+    if len(files) >= 1000:
+        try:
+            seen.parent.mkdir(parents=True, exist_ok=True)
+            seen.touch()
+        except OSError:
+            pass  # it only saves time
+    return sizes.tolist()
 
 
 def _problem(path: Path) -> str:
@@ -254,12 +452,14 @@ def decision_matrix(model_classes: str, image_classes: str) -> Tensor | None:
     )
 
 
-def cue_conflict(where: str | Path, n: int | None = None, seed: int = 0) -> Images:
+def cue_conflict(
+    where: str | Path, n: int | None = None, seed: int = 0, subset: str | Path | None = None
+) -> Images:
     """Cue-conflict images: stimuli, or a folder whose file names tell shape and texture.
 
     Raises DataError as `load` does, and where the folder's names do not tell the two cues.
     """
-    images = load(where, "cue-conflict", n=n, seed=seed)
+    images = load(where, "cue-conflict", n=n, seed=seed, subset=subset)
     if "texture" not in images.table:
         raise DataError(
             f"{str(where)!r} holds no cue-conflict images: their files are named like "

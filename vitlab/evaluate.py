@@ -2,15 +2,18 @@
 
 An image is decoded once; all conditions of all models are computed from it while the next batch is
 being decoded. Trials go to Parquet in pieces of 256 images, each written whole, so memory does not
-grow with the data and a killed run goes on from its last piece.
+grow with the data and a killed run goes on from its last piece. Where a Dask cluster is at hand
+(see `vitlab.cluster`) its workers do the pieces, a model at a time.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +24,19 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vitlab.conditions import Batch, Condition
+from vitlab import cluster
+from vitlab.conditions import Batch, Condition, patchdrop
 from vitlab.data import Images, decision_matrix
 from vitlab.files import digest, whole, write_json
-from vitlab.models import Model
+from vitlab.models import Model, best_device
 
+VALUES = ("prediction", "confidence", "p_label")
 PIECE = 256  # images in a piece; never the batch size, so that another batch size can resume
 
 
 class EvaluationError(RuntimeError):
-    """A run that must not go on: a model gave a number that is none, results cannot be written."""
+    """A run that must not go on: a model gave a number that is none, results cannot be written,
+    one image alone is too much for the memory."""
 
 
 def run(
@@ -41,7 +47,6 @@ def run(
     batch_size: int = 64,
     workers: int = 1,
     order: Sequence[int] | None = None,
-    device: str | None = None,
     progress: bool | None = None,
 ) -> pd.DataFrame:
     """Show every image under every condition to every model and return the trials.
@@ -49,8 +54,8 @@ def run(
     out: folder for the trials of this and other runs; a run is kept in a subfolder named by what it
         depends on (models' weights, images, conditions), so an equal run is not repeated.
     batch_size, workers (decoding threads), order (in which images are worked on): have no influence
-        on pixels or predictions; confidences agree within 1e-5.
-    device: "cpu", "cuda", "mps"; chosen by what is there if None.
+        on pixels or predictions; confidences agree within 1e-5. A batch that does not fit into the
+        memory is halved, and the run goes on with the smaller size.
     progress: show a bar; if None, where standard error is a terminal.
 
     Returns a row per model x condition x level x draw x image, ordered so: ``image`` (place in the
@@ -61,7 +66,7 @@ def run(
     go together, EvaluationError for a non-finite output or a disk that cannot be written.
     """
     _check(models, images, conditions, batch_size, workers)
-    device = device or best_device()
+    client = cluster.client()
     folder = Path(out) / _key(models, images, conditions)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,35 +75,95 @@ def run(
     except OSError as error:
         raise EvaluationError(f"trials cannot be written to {folder}: {error}") from None
 
-    order = range(len(images)) if order is None else order
     todo: dict[int, list[int]] = {}
-    for i in order:
+    for i in range(len(images)) if order is None else order:
         todo.setdefault(i // PIECE, []).append(i)
     todo = {piece: chosen for piece, chosen in todo.items() if not _path(folder, piece).exists()}
+    bar = tqdm(
+        total=sum(len(chosen) for chosen in todo.values()),
+        desc=f"{len(models)} models x {len(conditions)} conditions",
+        unit="image",
+        disable=None if progress is None else not progress,
+    )
+    arguments = models, images, conditions, todo, batch_size, workers, bar
+    for piece, trials in _here(*arguments) if client is None else _there(client, *arguments):
+        _write(folder, piece, trials, images, models, conditions)
+    bar.close()
+    return read(folder, len(images))
+
+
+Trials = dict[str, np.ndarray]
+
+
+def _here(
+    models: Sequence[Model],
+    images: Images,
+    conditions: Sequence[Condition],
+    todo: dict[int, list[int]],
+    batch_size: int,
+    workers: int,
+    bar: tqdm,
+) -> Iterator[tuple[int, Trials]]:
+    """Do the pieces on this machine; yields each when it is whole."""
     batches = [
         (piece, chosen[first : first + batch_size])
         for piece, chosen in todo.items()
         for first in range(0, len(chosen), batch_size)
     ]
-    for model in models:
-        model.net.to(device)
-    bar = tqdm(
-        total=sum(len(chosen) for _, chosen in batches),
-        desc=f"{len(models)} models x {len(conditions)} conditions",
-        unit="image",
-        disable=None if progress is None else not progress,
-    )
-    collected: list[dict[str, np.ndarray]] = []
+    collected: list[Trials] = []
+    at_once = batch_size
     for (piece, chosen), loaded in zip(
         batches, _load(models, images, batches, workers), strict=True
     ):
-        collected.append(_trials(models, images, conditions, chosen, loaded, device))
+        parts, at_once = _within_memory(models, images, conditions, chosen, loaded, at_once)
+        collected += parts
         bar.update(len(chosen))
         if sum(len(part["image"]) for part in collected) == len(todo[piece]):
-            _write(folder, piece, collected, images, models, conditions)
+            yield piece, {k: np.concatenate([part[k] for part in collected]) for k in collected[0]}
             collected = []
-    bar.close()
-    return read(folder, len(images))
+
+
+def _there(
+    client: cluster.Client,
+    models: Sequence[Model],
+    images: Images,
+    conditions: Sequence[Condition],
+    todo: dict[int, list[int]],
+    batch_size: int,
+    workers: int,
+    bar: tqdm,
+) -> Iterator[tuple[int, Trials]]:
+    """Do the pieces on a cluster, a job per model and piece; yields each when it is whole."""
+    shared = {"images": images, "conditions": list(conditions)}
+    shared |= {f"model {m}": model.to("cpu") for m, model in enumerate(models)}
+    jobs = {
+        (piece, m): (f"model {m}", "images", "conditions", chosen, batch_size, workers)
+        for piece, chosen in todo.items()
+        for m in range(len(models))
+    }
+    finished: dict[int, dict[int, Trials]] = {}
+    for (piece, m), trials in cluster.spread(client, _shard, jobs, shared):
+        finished.setdefault(piece, {})[m] = trials
+        bar.update(len(todo[piece]) / len(models))
+        if len(finished[piece]) == len(models):
+            parts = [part for _, part in sorted(finished.pop(piece).items())]
+            whole_piece = {k: np.concatenate([part[k] for part in parts], 1) for k in VALUES}
+            yield piece, {"image": parts[0]["image"], **whole_piece}
+
+
+def _shard(
+    model: Model,
+    images: Images,
+    conditions: Sequence[Condition],
+    chosen: list[int],
+    batch_size: int,
+    workers: int,
+) -> Trials:
+    """A worker's job: one model, one piece of the images."""
+    bar = tqdm(disable=True)
+    model = model.to(best_device())
+    [(_, trials)] = _here([model], images, conditions, {0: chosen}, batch_size, workers, bar)
+    return trials
 
 
 def read(folder: Path | str, n_images: int | None = None) -> pd.DataFrame:
@@ -125,11 +190,67 @@ def batch_of(images: Images, model: Model, chosen: Sequence[int]) -> Batch:
     return Batch(pixels, tuple(images.table["id"].iloc[list(chosen)]), torch.tensor(chosen), masks)
 
 
-def best_device() -> str:
-    """The device torch can use here: "cuda", "mps" or "cpu"."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+TOLERANCE = 0.01  # by how much a probability may differ in a faster form of a model
+
+
+@torch.inference_mode()
+def faster(
+    models: Sequence[Model],
+    images: Images,
+    sample: int = 64,
+    precision: str | None = None,
+    compiled: bool = True,
+) -> list[Model]:
+    """The models in 16 bit and compiled, where that leaves what they say as it was.
+
+    Each form is tried on the first `sample` images, as they are and with half of their cells blank:
+    it is taken if no probability differs by more than `TOLERANCE` and no prediction changes but
+    between classes that are closer than that. Otherwise the model stays as it was. Prints what was
+    taken. A prediction can still change on an image outside of the sample, if its two best
+    classes are as close.
+
+    precision: "float16" or "bfloat16"; float16 on a GPU and none elsewhere if None.
+    """
+    chosen = []
+    for model in models:
+        batch = batch_of(images, model, range(min(sample, len(images))))
+        grid = (model.size // 4, model.size // 4)
+        half = patchdrop.random([0.5], grid)[0].apply(batch) if model.size % 4 == 0 else None
+        shown = torch.cat([batch.pixels, *([] if half is None else [half])])
+        before = _probabilities(model, shown)
+        bits = precision or ("float16" if model.device.startswith("cuda") else None)
+        forms: list[tuple[str, Callable[[Model], Model]]] = []
+        if bits:
+            forms.append((bits, lambda m, bits=bits: replace(m, precision=bits)))  # type: ignore[misc]
+        if compiled:
+            forms.append(("compiled", lambda m: replace(m, net=torch.compile(m.net))))
+        taken: list[str] = []
+        for form, change in forms:
+            try:
+                candidate = change(model)
+                after = _probabilities(candidate, shown)
+            except Exception as error:  # no compiler, an operator without a 16 bit form...
+                print(f"{model.name}: not {form}: {str(error).splitlines()[0]}")
+                continue
+            if _agree(before, after):
+                model, taken = candidate, [*taken, form]
+            else:
+                print(f"{model.name}: not {form}: its predictions would change")
+        print(f"{model.name}: {', '.join(taken) or 'as it was'}")
+        chosen.append(model)
+    return chosen
+
+
+def _probabilities(model: Model, pixels: Tensor) -> Tensor:
+    return torch.cat([model.logits(part).softmax(1).cpu() for part in pixels.split(32)])
+
+
+def _agree(before: Tensor, after: Tensor) -> bool:
+    if not torch.isfinite(after).all() or (before - after).abs().max() > TOLERANCE:
+        return False
+    rows = torch.arange(len(before))
+    lost = before.max(1).values - before[rows, after.argmax(1)]  # 0 where the prediction stays
+    return bool((lost <= TOLERANCE).all())
 
 
 def _check(
@@ -162,7 +283,7 @@ def _description(
     models: Sequence[Model], images: Images, conditions: Sequence[Condition]
 ) -> dict[str, object]:
     return {
-        "models": [[m.name, m.weights, list(m.geometry), m.classes] for m in models],
+        "models": [m.identity for m in models],
         "images": [images.name, images.fingerprint, len(images)],
         "conditions": [[c.name, c.level, c.draw, c.key] for c in conditions],
     }
@@ -204,6 +325,39 @@ def _load(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _within_memory(
+    models: Sequence[Model],
+    images: Images,
+    conditions: Sequence[Condition],
+    chosen: list[int],
+    loaded: _Loaded,
+    at_once: int,
+) -> tuple[list[Trials], int]:
+    """The trials of one batch, `at_once` images at a time or fewer; and how many went."""
+    parts: list[Trials] = []
+    done = 0
+    while done < len(chosen):
+        part = slice(done, done + at_once)
+        pixels, masks = loaded
+        some = {k: v[part] for k, v in pixels.items()}, None if masks is None else masks[part]
+        try:
+            parts.append(_trials(models, images, conditions, chosen[part], some))
+            done += at_once
+        except RuntimeError as error:
+            if "out of memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+                raise
+            if at_once == 1:
+                raise EvaluationError(
+                    f"one image at a time is too much for the memory of {models[0].device}: {error}"
+                ) from None
+            at_once = (min(at_once, len(chosen) - done) + 1) // 2
+            warnings.warn(f"out of memory: going on with {at_once} images at once", stacklevel=2)
+        # Outside of `except`: the error's traceback would keep what did not fit.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return parts, at_once
+
+
 @torch.inference_mode()
 def _trials(
     models: Sequence[Model],
@@ -211,33 +365,35 @@ def _trials(
     conditions: Sequence[Condition],
     chosen: list[int],
     loaded: _Loaded,
-    device: str,
-) -> dict[str, np.ndarray]:
+) -> Trials:
     """All trials of one batch: arrays [B, models x conditions] and the images' places [B]."""
     pixels, masks = loaded
     ids = tuple(images.table["id"].iloc[chosen])
     index = torch.tensor(chosen)
-    labels = torch.tensor(images.table["label"].iloc[chosen].to_numpy(), device=device)
+    labels = torch.tensor(images.table["label"].iloc[chosen].to_numpy())
+    # A model's pixels are changed where the model is: decoded ones are small, 8 bit.
+    devices = {model.geometry: model.device for model in models}
     kinds: dict[tuple, Batch] = {
-        kind: Batch(stack.to(device).float() / 255, ids, index, masks)
+        kind: Batch(stack.to(devices[kind]).float() / 255, ids, index, masks)
         for kind, stack in pixels.items()
     }
-    matrices = {
-        m.name: None if matrix is None else matrix.to(device)
-        for m in models
-        for matrix in [decision_matrix(m.classes, images.classes)]
-    }
+    matrices = [
+        None if found is None else found.to(model.device)
+        for model in models
+        for found in [decision_matrix(model.classes, images.classes)]
+    ]
     rows: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
     for c, condition in enumerate(conditions):
         # Models that agree on size, crop and interpolation are shown the very same pixels.
         shown = {kind: condition.apply(batch) for kind, batch in kinds.items()}
         for m, model in enumerate(models):
             probabilities = model.logits(shown[model.geometry]).softmax(1)
-            matrix = matrices[model.name]
+            matrix = matrices[m]
             if matrix is not None:
                 probabilities = probabilities @ matrix
             confidence, prediction = probabilities.max(1)
-            rows[m, c] = prediction, confidence, probabilities.gather(1, labels[:, None])[:, 0]
+            truth = labels.to(probabilities.device)[:, None]
+            rows[m, c] = prediction, confidence, probabilities.gather(1, truth)[:, 0]
     columns = [(m, c) for m in range(len(models)) for c in range(len(conditions))]
     predictions, confidences, p_labels = (
         torch.stack([rows[column][k] for column in columns], 1).cpu().numpy() for k in range(3)
@@ -260,20 +416,18 @@ def _trials(
 def _write(
     folder: Path,
     piece: int,
-    collected: list[dict[str, np.ndarray]],
+    trials: Trials,
     images: Images,
     models: Sequence[Model],
     conditions: Sequence[Condition],
 ) -> None:
-    image = np.concatenate([part["image"] for part in collected])
+    image = trials["image"]
     by_image = np.argsort(image)
     image = image[by_image].astype(np.int32)
     n, per_model = len(image), len(conditions)
 
     def column(name: str, kind: type) -> np.ndarray:
-        return (
-            np.concatenate([part[name] for part in collected])[by_image].T.reshape(-1).astype(kind)
-        )
+        return trials[name][by_image].T.reshape(-1).astype(kind)
 
     def repeated(values: list, kind: type) -> np.ndarray:
         return np.tile(np.repeat(np.array(values, kind), n), len(models))

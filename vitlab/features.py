@@ -1,104 +1,228 @@
-"""Frozen features: class tokens of all blocks, pooled CNN features, class-token attention."""
+"""Frozen features: class tokens of all blocks, pooled features, attention from the class token.
+
+Not every model has all of them; `sort_out` tells which of a page's models do, and why the others
+are left out. All is computed in float32, on the model's device, and handed back on the CPU.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vitlab.data import Images
-from vitlab.models import Model, is_vit
+from vitlab.data import DataError, Images, decision_matrix
+from vitlab.errors import nearest
+from vitlab.models import Model, undecided
+
+NEEDS = ("class token", "blocks", "block decisions", "attention", "features", "decisions")
 
 
 class Tokens(NamedTuple):
-    """Per block, after the final norm: class tokens and mean patch tokens, float [B, blocks, d]."""
+    """Per block, after the final norm: prefix tokens and mean patch token, on the CPU.
 
-    classes: Tensor
+    prefix: float [B, blocks, prefix, d]; the class token, then (where a model has them) the
+        distillation token or registers. patches: float [B, blocks, d].
+    """
+
+    prefix: Tensor
     patches: Tensor
 
+    @property
+    def classes(self) -> Tensor:
+        """The class tokens: float [B, blocks, d]."""
+        return self.prefix[:, :, 0]
 
-def pixel_stack(model: Model, images: Images) -> Tensor:
-    """All images of a set as the model sees them before normalisation: uint8 [n, 3, size, size]."""
-    return torch.stack([model.pixels(images.picture(i)) for i in range(len(images))])
+
+def lacks(model: Model, need: str, images: Images | None = None) -> str:
+    """Why a model cannot give what is needed, in a few words; empty if it can.
+
+    need: "class token" (there is one somewhere), "blocks" (it passes through every block, see
+        `block_tokens`), "block decisions" (and the classifier reads it), "attention" (of the class
+        token to the patches, in the last block), "features" (see `pooled`), "decisions" (over
+        classes the pages know; over those of `images` where they are given).
+
+    Raises ValueError for an unknown need.
+    """
+    if need not in NEEDS:
+        raise ValueError(f"unknown need {need!r}{nearest(need, NEEDS)}")
+    net = model.net
+    if need == "features":
+        has = hasattr(net, "forward_features") and hasattr(net, "forward_head")
+        return "" if has else "no forward_features and forward_head as timm's models have"
+    if need == "decisions":
+        why = undecided(model)
+        if not why and images is not None:
+            try:
+                decision_matrix(model.classes, images.classes)
+            except DataError:
+                why = f"knows {model.classes} classes, not {images.classes}"
+        return why
+    if getattr(net, "cls_token", None) is None:
+        return "no class token"
+    if need == "class token":
+        return ""
+    intermediates = getattr(net, "forward_intermediates", None)
+    if (
+        intermediates is None
+        or "return_prefix_tokens" not in inspect.signature(intermediates).parameters
+    ):
+        return "its class token does not pass through all blocks"
+    if need == "block decisions":
+        if getattr(net, "global_pool", None) != "token":
+            return "its classifier does not read the class token"
+        return undecided(model)
+    if need == "attention":
+        layer = getattr(net.blocks[-1], "attn", None)
+        if not hasattr(layer, "attn_drop") or not hasattr(layer, "fused_attn"):
+            return "its last block's attention cannot be seen"
+    return ""
+
+
+def has_class_token(model: Model) -> bool:
+    """Whether the network has a class token, in all blocks or (CaiT, XCiT) in the last layers."""
+    return not lacks(model, "class token")
+
+
+def has_blocks(model: Model) -> bool:
+    """Whether a class token passes through every block: `block_tokens` works."""
+    return not lacks(model, "blocks")
+
+
+def has_attention(model: Model) -> bool:
+    """Whether the last block has attention from a class token: `class_attention` works."""
+    return not lacks(model, "attention")
+
+
+def sort_out(
+    models: Sequence[Model], need: str, images: Images | None = None
+) -> tuple[list[Model], str]:
+    """The models that can give what is needed (see `lacks`), and a line on the others.
+
+    The line is for the page to print, e.g. "left out: mini/cnn-0, mini/cnn-1 (no class token)";
+    empty where no model is left out.
+    """
+    reasons: dict[str, list[str]] = {}
+    usable = []
+    for model in models:
+        why = lacks(model, need, images)
+        if why:
+            reasons.setdefault(why, []).append(model.name)
+        else:
+            usable.append(model)
+    left = "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
+    return usable, f"left out: {left}" if left else ""
+
+
+def pixel_stack(model: Model, images: Images, chosen: Iterable[int] | None = None) -> Tensor:
+    """Images of a set as the model sees them before normalisation: uint8 [n, 3, size, size].
+
+    chosen: places in the set; all of it if None.
+    """
+    places = range(len(images)) if chosen is None else chosen
+    return torch.stack([model.pixels(images.picture(int(i))) for i in places])
 
 
 @torch.inference_mode()
 def block_tokens(model: Model, stack: Tensor, batch_size: int = 64) -> Tokens:
-    """Class token and mean patch token of every block of a ViT, from one forward pass.
+    """Prefix tokens and mean patch token of every block of a ViT, from one forward pass.
 
     stack: uint8 [n, 3, size, size]. The final LayerNorm is applied to each block's tokens, as in
     Naseer et al. 2021, section 3.6.
 
-    Raises ValueError for a model without class tokens.
+    Raises ValueError for a model whose class token does not pass through all blocks.
     """
-    _check_vit(model)
-    classes, patches = [], []
+    _check(model, "blocks")
+    prefixes, patches = [], []
     for pixels in stack.split(batch_size):
         blocks = model.net.forward_intermediates(
-            model.normalise(pixels.float() / 255),
+            _prepared(model, pixels),
             norm=True,
             output_fmt="NLC",
             return_prefix_tokens=True,
             intermediates_only=True,
         )
-        classes.append(torch.stack([prefix[:, 0] for _, prefix in blocks], 1))
-        patches.append(torch.stack([patch.mean(1) for patch, _ in blocks], 1))
-    return Tokens(torch.cat(classes), torch.cat(patches))
+        prefixes.append(torch.stack([prefix for _, prefix in blocks], 1).cpu())
+        patches.append(torch.stack([patch.mean(1) for patch, _ in blocks], 1).cpu())
+    return Tokens(torch.cat(prefixes), torch.cat(patches))
 
 
 @torch.inference_mode()
-def block_predictions(model: Model, tokens: Tokens) -> Tensor:
-    """Predictions of the final head from the class token of each block: long [n, blocks]."""
-    _check_vit(model)
-    return (
-        model.net.forward_head(tokens.classes.flatten(0, 1)[:, None])
-        .argmax(1)
-        .view(tokens.classes.shape[:2])
-    )
+def block_logits(model: Model, tokens: Tokens) -> Tensor:
+    """The final head's logits for the prefix tokens of each block: float [n, blocks, classes].
+
+    The head reads what it reads in evaluation: the class token; in a distilled DeiT the class and
+    the distillation token, each with its own head, and the mean of both. Those of the last block
+    are therefore the model's own.
+
+    Raises ValueError for a model without a head that reads the class token.
+    """
+    _check(model, "block decisions")
+    heads = [
+        model.net.forward_head(prefix.to(model.device)).cpu() for prefix in tokens.prefix.unbind(1)
+    ]
+    return torch.stack(heads, 1)
+
+
+def block_predictions(model: Model, tokens: Tokens, images: Images | None = None) -> Tensor:
+    """Predictions of the final head from the tokens of each block: long [n, blocks].
+
+    In the model's own classes, or in the categories of `images` (`data.decision_matrix`).
+
+    Raises ValueError as `block_logits` does, DataError where the model cannot decide about them.
+    """
+    logits = block_logits(model, tokens)
+    matrix = decision_matrix(model.classes, images.classes) if images else None
+    return (logits if matrix is None else logits.softmax(-1) @ matrix).argmax(-1)
 
 
 @torch.inference_mode()
 def pooled(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor:
-    """The feature before a model's classifier: float [n, d] (last class token, or global pool)."""
-    return torch.cat(
-        [
-            model.net.forward_head(
-                model.net.forward_features(model.normalise(pixels.float() / 255)), pre_logits=True
-            )
-            for pixels in stack.split(batch_size)
-        ]
-    )
+    """The feature before a model's classifier: float [n, d] (last class token, or global pool).
+
+    Raises ValueError for a network without timm's forward_features and forward_head.
+    """
+    _check(model, "features")
+    found = []
+    for pixels in stack.split(batch_size):
+        features = model.net.forward_features(_prepared(model, pixels))
+        found.append(model.net.forward_head(features, pre_logits=True).cpu())
+    return torch.cat(found)
 
 
 @torch.inference_mode()
 def class_attention(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor:
     """Attention of the class token to the patches in the last block: float [n, rows, columns].
 
-    Mean over heads; the rest of each map's mass is on the class token itself.
+    Mean over heads; the rest of each map's mass is on the class token itself, the distillation
+    token and registers.
 
-    Raises ValueError for a model without class tokens.
+    Raises ValueError for a model without attention from a class token.
     """
-    _check_vit(model)
-    attention = model.net.blocks[-1].attn
-    inputs: list[Tensor] = []
-    hook = attention.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+    _check(model, "attention")
+    layer = model.net.blocks[-1].attn
+    seen: list[Tensor] = []
+    # With the fused kernel off, the layer's own softmax passes through its dropout.
+    hook = layer.attn_drop.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    fused, layer.fused_attn = layer.fused_attn, False
     maps = []
     try:
         for pixels in stack.split(batch_size):
-            model.logits(pixels.float() / 255)
-            tokens = inputs.pop()
-            batch, length, _ = tokens.shape
-            qkv = attention.qkv(tokens).view(batch, length, 3, attention.num_heads, -1)
-            query, key, _ = qkv.permute(2, 0, 3, 1, 4)
-            query, key = attention.q_norm(query), attention.k_norm(key)
-            weights = (query[:, :, :1] * attention.scale) @ key.transpose(-2, -1)
-            maps.append(weights.softmax(-1).mean(1)[:, 0, model.net.num_prefix_tokens :])
+            model.net.forward_features(_prepared(model, pixels))
+            maps.append(seen.pop()[:, :, 0, model.net.num_prefix_tokens :].mean(1).cpu())
     finally:
         hook.remove()
+        layer.fused_attn = fused
     return torch.cat(maps).view(-1, *model.net.patch_embed.grid_size)
 
 
-def _check_vit(model: Model) -> None:
-    if not is_vit(model.net) or not model.net.has_class_token:
-        raise ValueError(f"{model.name} has no class tokens; give a ViT, e.g. mini/vit-0")
+def _prepared(model: Model, pixels: Tensor) -> Tensor:
+    return model.normalise(pixels.to(model.device).float() / 255)
+
+
+def _check(model: Model, need: str) -> None:
+    why = lacks(model, need)
+    if why:
+        raise ValueError(f"{model.name}: {why}; give a plain ViT, e.g. mini/vit-0")

@@ -1,0 +1,198 @@
+import colorsys
+import io
+import sys
+
+import imagecorruptions
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitlab import statistics as stats
+from vitlab.conditions import Batch, corruptions
+from vitlab.data import load
+from vitlab.rng import generator
+
+
+@pytest.fixture(scope="module")
+def whole():
+    images = load("stimuli", n=4)
+    stack = np.stack([np.array(images.picture(i)) for i in range(4)])
+    pixels = torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255
+    return Batch(pixels, tuple(images.table["id"]), torch.arange(4))
+
+
+def pictures(pixels):
+    """uint8 [B, h, w, 3], asserting that the pixels are whole 256ths."""
+    scaled = pixels.double().permute(0, 2, 3, 1).numpy() * 255
+    assert np.abs(scaled - scaled.round()).max() < 1e-4
+    return scaled.round().astype(np.uint8)
+
+
+def apply(name, severity, batch, seed=0):
+    [condition] = corruptions.conditions([name], [severity], seed)
+    return pictures(condition.apply(batch))
+
+
+def test_the_fifteen_are_the_librarys_in_the_papers_order():
+    assert list(corruptions.NAMES) == imagecorruptions.get_corruption_names()
+    conditions = corruptions.conditions()
+    assert len(conditions) == 75
+    assert len({(c.name, c.level) for c in conditions}) == 75
+
+
+@pytest.mark.parametrize("name", corruptions.NAMES)
+def test_each_is_the_librarys_with_the_images_own_seed(name, whole):
+    for severity in (1, 4):
+        shown = apply(name, severity, whole)
+        for i, picture in enumerate(pictures(whole.pixels)):
+            key = generator("corruption", name, severity, 0, whole.ids[i])
+            seed = int(key.integers(2**32))
+            np.random.seed(seed)
+            own = {"seed": seed} if name in ("impulse_noise", "glass_blur") else {}
+            direct = imagecorruptions.corrupt(picture, severity, name, **own)
+            assert np.array_equal(shown[i], direct)
+
+
+@pytest.mark.parametrize("name", corruptions.NAMES)
+def test_outcomes_do_not_depend_on_the_batch_and_the_global_state_is_left_alone(name, whole):
+    np.random.seed(5)
+    before = np.random.get_state()
+    together = apply(name, 3, whole)
+    after = np.random.get_state()
+    assert all(np.array_equal(b, a) for b, a in zip(before, after, strict=True))
+    np.random.seed(6)
+    turned = Batch(whole.pixels.flip(0), whole.ids[::-1], whole.index.flip(0))
+    assert np.array_equal(apply(name, 3, turned)[::-1], together)
+
+
+def test_an_error_in_the_library_leaves_the_global_state_alone_too():
+    before = np.random.get_state()
+    with pytest.raises(AttributeError):
+        corruptions.corrupt(np.zeros((8, 8, 3), np.uint8), "gaussian_noise", 1, 0, "small")
+    assert all(np.array_equal(b, a) for b, a in zip(before, np.random.get_state(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "name", ["gaussian_noise", "impulse_noise", "glass_blur", "motion_blur", "frost", "fog"]
+)
+def test_random_ones_differ_between_images_and_seeds(name, whole):
+    same = Batch(whole.pixels[:1].expand(4, -1, -1, -1), whole.ids, whole.index)
+    shown = {p.tobytes() for p in [*apply(name, 3, same), *apply(name, 3, same, seed=1)]}
+    # Whole pixels of motion are few: at 64 px two angles may give one picture.
+    assert len(shown) >= 6
+
+
+@pytest.mark.parametrize(("severity", "c"), [(1, 0.4), (3, 0.2), (5, 0.05)])
+def test_contrast_is_the_formula(severity, c, whole):
+    x = pictures(whole.pixels) / 255
+    means = x.mean((1, 2), keepdims=True)
+    expected = np.clip((x - means) * c + means, 0, 1) * 255
+    assert np.abs(apply("contrast", severity, whole) - np.floor(expected)).max() <= 1
+
+
+@pytest.mark.parametrize(("severity", "c"), [(1, 0.1), (5, 0.5)])
+def test_brightness_adds_to_the_value_of_hsv(severity, c, whole):
+    shown = apply("brightness", severity, whole)[0, ::8].reshape(-1, 3)
+    before = pictures(whole.pixels)[0, ::8].reshape(-1, 3) / 255
+    for pixel, rgb in zip(shown, before, strict=True):
+        h, s, v = colorsys.rgb_to_hsv(*rgb)
+        expected = np.array(colorsys.hsv_to_rgb(h, s, min(v + c, 1))) * 255
+        assert np.abs(pixel - expected).max() <= 1 + 1e-6
+
+
+def test_pixelate_and_jpeg_are_pillows(whole):
+    for i, picture in enumerate(pictures(whole.pixels)):
+        image = Image.fromarray(picture)
+        small = image.resize((25, 25), Image.Resampling.BOX)
+        large = np.array(small.resize((64, 64), Image.Resampling.NEAREST))
+        assert np.array_equal(apply("pixelate", 3, whole)[i], large)
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=15)
+        assert np.array_equal(apply("jpeg_compression", 3, whole)[i], np.array(Image.open(file)))
+
+
+def test_noises_have_their_strength():
+    grey = Batch(torch.full((8, 3, 64, 64), 128 / 255), tuple("abcdefgh"), torch.arange(8))
+    noise = apply("gaussian_noise", 1, grey).astype(float) - 128
+    assert noise.std() / 255 == pytest.approx(0.08, rel=0.02)
+    changed = (apply("impulse_noise", 5, grey) != 128).mean()
+    assert changed == pytest.approx(0.27, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["contrast", "pixelate", "jpeg_compression", "gaussian_noise"])
+def test_severities_are_in_order(name, whole):
+    clean = pictures(whole.pixels).astype(float)
+    away = [np.abs(apply(name, s, whole) - clean).mean() for s in corruptions.SEVERITIES]
+    assert away == sorted(away)
+
+
+def test_nonsense_is_refused_with_the_nearest_names():
+    with pytest.raises(ValueError, match=r"unknown corruption 'gausian_noise'; nearest: gaussian_"):
+        corruptions.conditions(["gausian_noise"])
+    with pytest.raises(ValueError, match="got 6"):
+        corruptions.conditions(["fog"], [6])
+    [condition] = corruptions.conditions(["fog"], [1])
+    condition.check(32)
+    with pytest.raises(ValueError, match="at least 32 px, got 28 px"):
+        condition.check(28)
+
+
+def test_without_the_package_the_error_names_the_extra(monkeypatch):
+    corruptions._library.cache_clear()
+    monkeypatch.setitem(sys.modules, "imagecorruptions", None)
+    with pytest.raises(ImportError, match=r"pip install 'vitlab\[corruptions\]'"):
+        corruptions.conditions()
+    corruptions._library.cache_clear()
+
+
+def test_mce_is_the_papers_formula_with_alexnets_errors():
+    rng = np.random.default_rng(0)
+    errors = rng.uniform(0.1, 0.9, (15, 5))
+    alexnet = np.tile(np.array(corruptions.ALEXNET)[:, None], 5)
+    ces = []
+    for c in range(15):
+        ours = theirs = 0.0
+        for s in range(5):
+            ours += errors[c, s]
+            theirs += alexnet[c, s]
+        ces.append(ours / theirs)
+    assert stats.mce(errors, alexnet) == pytest.approx(sum(ces) / 15)
+    assert stats.mce(alexnet, alexnet) == pytest.approx(1)
+    relative = []
+    for c in range(15):
+        ours = sum(errors[c, s] - 0.24 for s in range(5))
+        theirs = sum(alexnet[c, s] - corruptions.ALEXNET_CLEAN for s in range(5))
+        relative.append(ours / theirs)
+    ours = stats.relative_mce(errors, 0.24, alexnet, corruptions.ALEXNET_CLEAN)
+    assert ours == pytest.approx(sum(relative) / 15)
+
+
+def test_alexnets_errors_give_resnet50s_published_mce():
+    # Hendrycks & Dietterich 2019, table 1: ResNet-50's CE per corruption, rounded, and its mCE
+    ces = [80, 82, 83, 75, 89, 78, 80, 78, 75, 66, 57, 71, 85, 77, 77]
+    errors = np.array(ces)[:, None] / 100 * np.array(corruptions.ALEXNET)[:, None]
+    assert stats.mce(errors, np.array(corruptions.ALEXNET)[:, None]) == pytest.approx(
+        0.767, abs=0.005
+    )
+
+
+def test_the_mce_of_mean_errors_is_the_mean_of_images_mces():
+    rng = np.random.default_rng(1)
+    wrong = (rng.random((30, 4, 5)) < 0.4).astype(float)
+    reference = rng.uniform(0.2, 0.8, (4, 5))
+    per_image = stats.mce(wrong, reference)
+    assert per_image.shape == (30,)
+    interval = stats.bootstrap(per_image)
+    assert interval.value == pytest.approx(float(stats.mce(wrong.mean(0), reference)))
+    flat = stats.bootstrap(
+        wrong.reshape(30, 20), lambda means: stats.mce(means.reshape(-1, 4, 5), reference).squeeze()
+    )
+    assert [interval.low, interval.high] == pytest.approx([flat.low, flat.high])
+
+
+def test_a_reference_without_errors_is_refused():
+    with pytest.raises(ValueError, match=r"no error to be relative to on corruptions \[1\]"):
+        stats.mce(np.ones((3, 2)), np.array([[1, 1], [0, 0], [1, 1]]))
+    with pytest.raises(ValueError, match=r"corruptions \[0\]"):
+        stats.relative_mce(np.ones((2, 2)), 0.0, np.array([[0.1, 0.3], [0.4, 0.4]]), 0.2)

@@ -1,0 +1,122 @@
+"""The 15 common corruptions of ImageNet-C at five severities (Hendrycks & Dietterich 2019).
+
+Computed by the package imagecorruptions (``pip install 'vitlab[corruptions]'``). Its constants are
+the paper's, made for 224 px. Unlike the files of ImageNet-C, images are not stored as JPEG after a
+corruption.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitlab.conditions import Batch, Condition
+from vitlab.errors import nearest
+from vitlab.rng import generator
+
+GROUPS = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}
+NAMES = tuple(name for group in GROUPS.values() for name in group)
+# AlexNet's error on each corruption of ImageNet-C, mean of five severities, in the order of NAMES:
+# what published mCEs are relative to (github.com/hendrycks/robustness).
+ALEXNET = (
+    *(0.886428, 0.894468, 0.922640),
+    *(0.819880, 0.826268, 0.785948, 0.798360),
+    *(0.866816, 0.826572, 0.819324, 0.564592),
+    *(0.853204, 0.646056, 0.717840, 0.606500),
+)
+ALEXNET_CLEAN = 0.435  # its error on the clean images (the paper's table 1)
+SEVERITIES = (1, 2, 3, 4, 5)
+SMALLEST = 32  # pixels; the library takes no less
+
+# These two do not draw from NumPy's global state and take a seed of their own.
+_SEEDED = ("impulse_noise", "glass_blur")
+_LOCK = threading.Lock()  # NumPy's global state is one for all threads
+
+
+def corrupt(picture: np.ndarray, name: str, severity: int, seed: int, image_id: str) -> np.ndarray:
+    """One corrupted image: uint8 [h, w, 3] to uint8 [h, w, 3].
+
+    Its randomness depends on name, severity, seed and image id alone, and NumPy's global random
+    state is left as it was.
+
+    Raises ImportError where the package is missing.
+    """
+    library = _library()
+    number = int(generator("corruption", name, severity, seed, image_id).integers(2**32))
+    own = {"seed": number} if name in _SEEDED else {}
+    with _LOCK:
+        state = np.random.get_state()
+        np.random.seed(number)
+        try:
+            return library.corrupt(picture, severity=severity, corruption_name=name, **own)
+        finally:
+            np.random.set_state(state)
+
+
+def conditions(
+    names: Sequence[str] = NAMES, severities: Sequence[int] = SEVERITIES, seed: int = 0
+) -> list[Condition]:
+    """Every corruption at every severity; a condition's level is its severity.
+
+    names: of the library, its four extra ones (speckle_noise, gaussian_blur...) included.
+
+    Raises ValueError for an unknown name or severity, ImportError where the package is missing; the
+    conditions raise ValueError for images below 32 px.
+    """
+    library = _library()
+    for name in names:
+        known = library.get_corruption_names("all")
+        if name not in known:
+            raise ValueError(f"unknown corruption {name!r}{nearest(name, known)}")
+    for severity in severities:
+        if severity not in SEVERITIES:
+            raise ValueError(f"a severity is 1, 2, 3, 4 or 5, got {severity}")
+    key = f"seed {seed}, imagecorruptions {version('imagecorruptions-imaug')}"
+
+    def condition(name: str, severity: int) -> Condition:
+        def apply(batch: Batch) -> Tensor:
+            # Pixels come from 8 bits, so rounding back is exact.
+            bytes_ = (batch.pixels * 255).round().to(torch.uint8)
+            pictures = bytes_.permute(0, 2, 3, 1).cpu().numpy()
+            shown = np.stack(
+                [
+                    corrupt(picture, name, severity, seed, image_id)
+                    for picture, image_id in zip(pictures, batch.ids, strict=True)
+                ]
+            )
+            stack = torch.from_numpy(shown).permute(0, 3, 1, 2).contiguous()
+            return stack.to(batch.pixels.device).float() / 255
+
+        return Condition(name, severity, apply, check=_check_size, key=key)
+
+    return [condition(name, severity) for name in names for severity in severities]
+
+
+def _check_size(size: int) -> None:
+    if size < SMALLEST:
+        raise ValueError(f"corruptions need images of at least {SMALLEST} px, got {size} px")
+
+
+@cache
+def _library() -> ModuleType:
+    try:
+        import imagecorruptions
+    except ImportError as error:
+        raise ImportError(
+            "corruptions need the package imagecorruptions-imaug: pip install "
+            "'vitlab[corruptions]'. Its OpenCV needs libGL (Debian: apt install libgl1). "
+            f"Python says: {error}"
+        ) from error
+    return imagecorruptions

@@ -1,0 +1,128 @@
+"""What a build would need before anything starts: data sets, gigabytes, model forwards, hours."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Any
+
+import pandas as pd
+import timm
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitlab import datasets, models
+from vitlab.pages import Page
+
+# What a free Colab GPU (NVIDIA T4, 8.1 TFLOP/s on paper) sustains in 32 bit on such networks.
+# An assumption, not a measurement of this project: expect the hours to be off by a factor of two.
+T4_FLOPS = 3e12
+
+
+@cache
+def flops(name: str) -> float | None:
+    """Floating-point operations of one forward pass of a model on one image; None if unknown.
+
+    A timm model is counted without its weights and without memory for them.
+    """
+    if name.startswith("timm/"):
+        arch = name.removeprefix("timm/").split("=")[0].split("@")[0].split(".")[0]
+        if not timm.is_model(arch):
+            return None
+    elif name == "efficientnet-lite0":
+        arch = "tf_efficientnet_lite0"
+    elif name in models.zoo():
+        model = models.load(name, "cpu")
+        return _count(model.net, model.config["input_size"])
+    else:
+        return None
+    with torch.device("meta"):
+        net = timm.create_model(arch, pretrained=False).eval()
+    return _count(net, timm.data.resolve_model_data_config(net)["input_size"])
+
+
+def _count(net: torch.nn.Module, size: tuple[int, int, int]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        net(torch.empty(1, *size, device=next(net.parameters()).device))
+    return float(counter.get_total_flops())
+
+
+def measured_flops(seconds: float = 1.0) -> float:
+    """Floating-point operations a second that this machine sustains in a ResNet-18, roughly."""
+    device = models.best_device()
+    net = timm.create_model("resnet18", pretrained=False).eval().to(device)
+    pixels = torch.rand(8, 3, 224, 224, device=device)
+    work = 8 * (flops("timm/resnet18") or 0)
+    done = 0
+    with torch.inference_mode():
+        net(pixels).sum().item()
+        started = time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            net(pixels).sum().item()  # .item() waits for the device
+            done += 1
+    return done * work / (time.perf_counter() - started)
+
+
+def table(pages: list[Page], here: float) -> pd.DataFrame:
+    """A row per page: images, how many, data to fetch, models, forwards, hours on a T4 and here.
+
+    here: operations a second on this machine (`measured_flops`). Forwards count what a page's
+    ``passes`` says: conditions per image, with a backward pass as two. Hours are computing time
+    alone; decoding and downloads come on top. A model that cannot be counted makes hours unknown.
+    """
+    rows = []
+    for page in pages:
+        settings = page.settings
+        chosen = models.select(settings["models"]) if settings.get("models") else []
+        images, n = str(settings.get("images", "stimuli")), int(settings.get("n_images", 0))
+        forwards = n * len(chosen) * int(settings.get("passes", 1))
+        counted = [flops(name) for name in chosen]
+        work: float | None = 0.0
+        if None in counted:
+            work = None
+        else:
+            work = n * int(settings.get("passes", 1)) * sum(f for f in counted if f is not None)
+        rows.append(
+            {
+                "page": page.name,
+                "images": images,
+                "n": n,
+                "models": len(chosen),
+                "forwards": forwards,
+                "T4 hours": None if work is None else work / T4_FLOPS / 3600,
+                "hours here": None if work is None else work / here / 3600,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def data_sets(pages: list[Page]) -> pd.DataFrame:
+    """The data sets that the pages name: gigabytes (None: unknown), whether they can be had."""
+    names = sorted({str(page.settings.get("images", "stimuli")) for page in pages})
+    known = datasets.table().set_index("name")
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        if datasets.is_set(name):
+            row = known.loc[datasets.set_name(name)]
+            rows.append({"images": name, "gigabytes": row["size_gb"], "state": row["state"]})
+        elif name != "stimuli":
+            rows.append({"images": name, "gigabytes": None, "state": "a folder"})
+    return pd.DataFrame(rows, columns=["images", "gigabytes", "state"])
+
+
+def text(pages: list[Page]) -> str:
+    """The plan as the command line prints it."""
+    work, data = table(pages, measured_flops()), data_sets(pages)
+    wanted = data[data["state"] != "here"]["gigabytes"]
+    unknown = f" and {int(wanted.isna().sum())} sets of unknown size" if wanted.isna().any() else ""
+    hours = work[["T4 hours", "hours here"]].sum()
+    parts = [work.to_string(index=False, float_format="{:,.2f}".format)]
+    if len(data):
+        parts.append(data.to_string(index=False, float_format="{:,.2f}".format))
+    parts.append(
+        f"to get: {wanted.sum():,.2f} GB{unknown}; forwards: {work['forwards'].sum():,}; "
+        "computing: "
+        f"{hours['T4 hours']:,.2f} h on a T4 (assumed {T4_FLOPS / 1e12:g} TFLOP/s), "
+        f"{hours['hours here']:,.2f} h here ({models.device_name()}). Nothing was started."
+    )
+    return "\n\n".join(parts)

@@ -1,0 +1,112 @@
+"""Runs at ImageNet scale that were kept: ``book/recorded/<run>/<page>/``.
+
+Such a run takes real models, photographs and often a GPU, so the book cannot repeat it at every
+build. ``vitlab record`` keeps what a reader needs of one: what each page settled, its small tables,
+and where all of it comes from (models, revisions, images, commit, versions, device, time).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vitlab.files import write_json
+
+LARGEST = 200_000  # bytes of a table that is kept
+
+
+class RecordError(ValueError):
+    """A run that cannot be kept: not there, failed, in miniature, or of unknown models."""
+
+
+def folder() -> Path:
+    """Where recorded runs are kept in this checkout: ``book/recorded``; elsewhere it is missing."""
+    return Path(__file__).resolve().parents[1] / "book" / "recorded"
+
+
+def record(build: Path, run: str, into: Path | None = None) -> list[str]:
+    """Keep the pages of a finished build as the recorded run `run`; returns the pages' names.
+
+    build: a build's folder, e.g. ``build/colab`` or ``build/custom/0123456789abcdef``. Pages that
+    the run already has are replaced, others stay.
+
+    Raises RecordError, before anything is written, for a folder without finished pages, a page that
+    failed, a run in miniature, and a name that is no plain file name.
+    """
+    if not run or run != Path(run).name or run.startswith("."):
+        raise RecordError(f"a recorded run is called like a folder, e.g. lite0; got {run!r}")
+    pages = sorted(path.parent for path in (build / "pages").glob("*/state.json"))
+    if not pages:
+        raise RecordError(
+            f"{build} holds no finished pages; give a build's folder, e.g. build/colab "
+            "or one under build/custom"
+        )
+    for page in pages:
+        if (page / "failure.json").exists():
+            raise RecordError(f"the last run of {page.name} in {build} failed; build it again")
+        models = _models(page)
+        small = [m["name"] for m in models if m["classes"] == "stimuli"]
+        if small or not models:
+            raise RecordError(
+                f"{page.name} in {build} is no run of real models "
+                f"({', '.join(small) or 'none is recorded in models.json'}); miniatures are "
+                "measured again at every build"
+            )
+    for page in pages:
+        place = (into or folder()) / run / page.name
+        new = place.with_name(f".{place.name}.part")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        for table in sorted(page.glob("*.csv")):
+            if table.stat().st_size <= LARGEST:
+                shutil.copy(table, new)
+        shutil.copytree(page / "claims", new / "claims")
+        shutil.copy(page / "models.json", new)
+        state = json.loads((page / "state.json").read_text())
+        known = ("key", "settings", "seconds", "finished", "commit", "versions", "machine")
+        kept = {name: state[name] for name in known}
+        images = Path(str(kept["settings"].get("images", "")))
+        if images.is_absolute():  # a place on somebody's machine: its last part is enough
+            kept["settings"]["images"] = images.name
+        write_json(new / "state.json", kept)
+        shutil.rmtree(place, ignore_errors=True)
+        new.rename(place)
+    return [page.name for page in pages]
+
+
+def _models(page: Path) -> list[dict[str, Any]]:
+    path = page / "models.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def runs(page: str, where: Path | None = None) -> list[dict[str, Any]]:
+    """The recorded runs of a page: run, folder, state, models, claims (as settled)."""
+    found = []
+    for path in sorted((where or folder()).glob(f"*/{page}/state.json")):
+        place = path.parent
+        found.append(
+            {
+                "run": place.parent.name,
+                "folder": place,
+                "state": json.loads(path.read_text()),
+                "models": _models(place),
+                "claims": [
+                    json.loads(claim.read_text()) for claim in sorted(place.glob("claims/*.json"))
+                ],
+            }
+        )
+    return found
+
+
+def table(page: str, name: str, where: Path | None = None) -> pd.DataFrame:
+    """A table of a page from all its recorded runs, with a column ``run``; empty without any."""
+    parts = [
+        pd.read_csv(run["folder"] / name).assign(run=run["run"])
+        for run in runs(page, where)
+        if (run["folder"] / name).exists()
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
