@@ -11,7 +11,7 @@ import time
 import nbformat
 import pytest
 
-from vitlab import book, build
+from vitlab import book, build, pages, recorded
 
 PAGE = """---
 jupytext:
@@ -190,7 +190,9 @@ def test_another_build_at_work_is_respected(checkout):
     ("options", "message"),
     [
         ({"names": ["01-frist"]}, "unknown page '01-frist'; nearest: 01-first"),
-        ({"profile": "huge"}, "unknown profile 'huge'; known: mini"),
+        ({"profile": "huge"}, "unknown profile 'huge'; known: mini, colab, full"),
+        ({"profile": "colab"}, "01-first has no profile 'colab'; it has mini"),
+        ({"names": ["02-second"], "profile": "full"}, "02-second has no profile 'full'"),
         ({"parameters": {"shar": "1"}}, "01-first has no parameter 'shar'; nearest: share"),
         ({"parameters": {"out": "x"}}, "has no parameter 'out'"),
         ({"parameters": {"n": "many"}}, "n=many is not of the kind of its default, 3"),
@@ -199,7 +201,7 @@ def test_another_build_at_work_is_respected(checkout):
     ],
 )
 def test_bad_input_stops_before_anything_is_run(checkout, options, message):
-    with pytest.raises(build.BuildError, match=message):
+    with pytest.raises(pages.PageError, match=message):
         run(checkout, **options)
     assert not (checkout / "build").exists()
 
@@ -244,12 +246,114 @@ def test_the_site_has_ledger_status_data_and_no_machine_path(checkout, monkeypat
 
 
 def test_what_a_page_imports_is_followed_to_the_end():
-    found = {path.name for path in build.imported("from vitlab import evaluate")}
+    found = {path.name for path in pages.imported("from vitlab import evaluate")}
     assert {"evaluate.py", "data.py", "models.py", "rng.py", "files.py", "_torchvision.py"} <= found
     assert "fewshot.py" not in found
-    assert {p.name for p in build.imported("import json")} == set()
+    assert {p.name for p in pages.imported("import json")} == set()
 
 
 def test_outside_of_a_checkout_the_build_says_so(tmp_path):
-    with pytest.raises(build.BuildError, match="not inside a checkout"):
-        build.find_root(tmp_path)
+    with pytest.raises(pages.PageError, match="not inside a checkout"):
+        pages.find_root(tmp_path)
+
+
+SIZED = """
+```{code-cell} ipython3
+:tags: [profiles]
+
+PROFILES = {
+    "mini": {"n": 3, "share": 0.5, "models": "mini/vit-0", "images": "stimuli"},
+    "colab": {
+        "n": 30, "share": 0.25, "models": "efficientnet-lite0", "images": "stimuli", "passes": 2
+    },
+}
+```
+"""
+TAKE = """from vitlab.profiles import choose
+n, share = choose(PROFILES, profile, n=n, share=share)
+"""
+
+
+def write_sized(place, name, body=""):
+    """A page whose parameters come from its profile, as the book's own do."""
+    write(place, name, body=TAKE + body)
+    path = place / "notebooks" / f"{name}.md"
+    text = path.read_text().replace('profile = "mini"', "profile = None")
+    text = text.replace("n = 3\n", "n = None\n").replace("share = 0.5\n", "share = None\n")
+    path.write_text(text.replace('out = "out"\n```\n', 'out = "out"\n```\n' + SIZED))
+
+
+@pytest.mark.build
+def test_a_profile_sets_what_a_page_leaves_open_and_p_wins(checkout, capsys):
+    write_sized(checkout, "01-first")
+    assert run(checkout) == 0
+    page = nbformat.read(checkout / "build/pages/01-first/page.ipynb", as_version=4)
+    assert "value 21" in page.cells[-1].outputs[0].text
+    capsys.readouterr()
+
+    assert run(checkout, profile="colab") == 0
+    assert "left out: 02-second has no profile 'colab'; it has mini" in capsys.readouterr().out
+    folder = checkout / "build/colab/pages"
+    assert [path.name for path in folder.iterdir()] == ["01-first"]
+    page = nbformat.read(folder / "01-first/page.ipynb", as_version=4)
+    assert "profile colab: n=30, share=0.25" in page.cells[-1].outputs[0].text
+    assert "value 210" in page.cells[-1].outputs[0].text
+
+    assert run(checkout, names=["01-first"], profile="colab", parameters={"n": "4"}) == 0
+    [folder] = (checkout / "build/custom").glob("*/pages/01-first")
+    page = nbformat.read(folder / "page.ipynb", as_version=4)
+    assert "profile colab: n=4, share=0.25" in page.cells[-1].outputs[0].text
+    assert build.read_state(folder)["settings"]["share"] == 0.25
+    with pytest.raises(pages.PageError, match=r"n=4\.5 is not of the kind of its default, 30"):
+        run(checkout, names=["01-first"], profile="colab", parameters={"n": "4.5"})
+
+
+@pytest.mark.build
+def test_a_recorded_run_stands_on_its_page_and_in_the_ledger(checkout):
+    kept = (
+        "(folder / 'models.json').write_text(json.dumps([{'name': 'real/net', 'classes': "
+        "'imagenet', 'source': 'hub revision 123', 'group': 'ViT'}]))\n"
+        "from vitlab import claims\n"
+        "from vitlab.statistics import Interval\n"
+        "facts = [('ViT at 50%', Interval(0.614, 0.6, 0.628, 800), 'accuracy')]\n"
+        "claims.settle('naseer2021', 'occlusion-random', [], folder, facts, False, 'one model')\n"
+    )
+    write(checkout, "01-first", body=kept)
+    assert run(checkout, names=["01-first"], parameters={"n": "5"}) == 0
+    [base] = (checkout / "build" / "custom").iterdir()
+    where = checkout / "book" / "recorded"
+    assert recorded.record(base, "a-run", where) == ["01-first"]
+    [found] = recorded.runs("01-first", where)
+    assert found["claims"][0]["fresh"][0]["value"] == 0.614
+    assert recorded.table("01-first", "result.csv", where)["n"].tolist() == [5]
+    assert not (where / "a-run" / "01-first" / "page.ipynb").exists()
+
+    write(checkout, "01-first")
+    assert build.build(root=checkout) == 0
+    page = (checkout / "build/html/notebooks/01-first.html").read_text()
+    for text in ("Recorded runs", "real/net (hub revision 123)", "ViT at 50%", "0.600 … 0.628"):
+        assert text in page
+    front = (checkout / "build/html/book/intro.html").read_text()
+    assert "recorded run a-run" in front
+    assert "0.61 [0.60, 0.63]" in front
+    ledger = json.loads((checkout / "build/ledger.json").read_text())
+    [entry] = [r for r in ledger if r["claim"] == "occlusion-random"]
+    assert entry["recorded"][0]["models"] == ["real/net"]
+    assert entry["verdict"] == "not run", "a recorded run does not settle this edition's claim"
+
+
+@pytest.mark.build
+def test_what_cannot_be_recorded_is_refused(checkout, tmp_path):
+    into = tmp_path / "recorded"
+    with pytest.raises(recorded.RecordError, match="holds no finished pages"):
+        recorded.record(checkout / "build", "a-run", into)
+    assert run(checkout, names=["01-first"]) == 0
+    with pytest.raises(recorded.RecordError, match=r"01-first .* is no run of real models"):
+        recorded.record(checkout / "build", "a-run", into)
+    for name in ("", "../up", ".hidden"):
+        with pytest.raises(recorded.RecordError, match="called like a folder"):
+            recorded.record(checkout / "build", name, into)
+    (checkout / "build/pages/01-first/failure.json").write_text("{}")
+    with pytest.raises(recorded.RecordError, match=r"last run of 01-first .* failed"):
+        recorded.record(checkout / "build", "a-run", into)
+    assert not into.exists()

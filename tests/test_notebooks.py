@@ -34,7 +34,9 @@ def test_parameters_and_sizes_are_literals_and_complete(source):
     assert parameters["profile"] is None
     for profile, values in sizes.items():
         assert profile in profiles.PROFILES
-        assert set(values) - {"passes", "needs"} <= set(parameters), f"{profile} sets what is no parameter"
+        assert set(values) - {"passes", "needs"} <= set(parameters), (
+            f"{profile} sets what is no parameter"
+        )
         assert {k: type(v) for k, v in values.items()} == {
             k: type(v) for k, v in sizes["mini"].items()
         }

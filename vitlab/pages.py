@@ -93,8 +93,8 @@ def choose(
             if wanted:
                 raise PageError(str(error)) from None
             problems.append(str(error))
-    if not chosen:  # no page knows it: most likely mistyped; the last page knows most parameters
-        raise PageError(problems[-1])
+    if not chosen:  # no page knows it: most likely mistyped
+        raise PageError(problems[0])
     for problem in problems:
         print(f"left out: {problem}")
     return chosen

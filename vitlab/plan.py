@@ -33,7 +33,7 @@ def flops(name: str) -> float | None:
         arch = "tf_efficientnet_lite0"
     elif name in models.zoo():
         model = models.load(name, "cpu")
-        return _count(model.net, model.config["input_size"])
+        return _count(model.net.to("meta"), model.config["input_size"])
     else:
         return None
     with torch.device("meta"):
@@ -43,7 +43,7 @@ def flops(name: str) -> float | None:
 
 def _count(net: torch.nn.Module, size: tuple[int, int, int]) -> float:
     with FlopCounterMode(display=False) as counter:
-        net(torch.empty(1, *size, device=next(net.parameters()).device))
+        net(torch.empty(1, *size, device="meta"))
     return float(counter.get_total_flops())
 
 

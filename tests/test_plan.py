@@ -1,0 +1,60 @@
+import pytest
+import timm
+import torch
+
+from vitlab import cli, models, pages, plan
+
+
+def test_operations_are_the_published_ones():
+    """DeiT-S has 4.6 and ResNet-50 4.1 billion multiply-adds: two operations each."""
+    assert plan.flops("timm/deit_small_patch16_224.fb_in1k") == pytest.approx(2 * 4.6e9, rel=0.02)
+    assert plan.flops("timm/resnet50.a1_in1k@main") == pytest.approx(2 * 4.1e9, rel=0.02)
+    assert plan.flops("timm/cait_xxs24_224.fb_dist_in1k") == pytest.approx(2 * 2.5e9, rel=0.05)
+    assert plan.flops("hf-hub:someone/something") is None
+
+
+def test_operations_of_a_miniature_are_those_of_its_layers():
+    vit = models.load("mini/vit-0").net
+    blocks = [m for m in vit.modules() if isinstance(m, torch.nn.Linear)]
+    tokens, width, heads = 65, 96, 3
+    linear = sum(2 * tokens * m.in_features * m.out_features for m in blocks if m is not vit.head)
+    attention = 6 * heads * 2 * (2 * tokens**2 * (width // heads))
+    ends = 2 * width * 16 + 2 * 64 * (3 * 8 * 8) * width
+    assert plan.flops("mini/vit-0") == linear + attention + ends
+
+
+def test_a_plan_counts_forwards_and_hours(root):
+    [page] = pages.choose(
+        root,
+        ["01-occlusion"],
+        {"models": "timm/resnet50.a1_in1k,timm/deit_small_patch16_224.fb_in1k", "n_images": "100"},
+        "colab",
+    )
+    [row] = plan.table([page], here=1e9).itertuples()
+    passes = page.settings["passes"]
+    assert row.forwards == 100 * 2 * passes
+    work = 100 * passes * sum(plan.flops(name) for name in models.select(page.settings["models"]))
+    assert row._7 == pytest.approx(work / 1e9 / 3600)  # "hours here"
+
+
+def test_the_plan_of_every_profile_can_be_printed(root, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(plan, "measured_flops", lambda: 1e11)
+    monkeypatch.setattr(timm, "create_model", _without_weights(timm.create_model))
+    for profile in ("mini", "colab", "full"):
+        assert cli.main(["plan", "--profile", profile]) == 0
+        said = capsys.readouterr().out
+        assert "Nothing was started" in said
+        assert "01-occlusion" in said
+    assert "imagenet-1k" in said
+    assert cli.main(["plan", "--profile", "huge"]) == 2
+    assert "unknown profile 'huge'" in capsys.readouterr().err
+
+
+def _without_weights(create):
+    def checked(name, pretrained=False, **options):
+        assert not pretrained, "a plan must not download weights"
+        return create(name, pretrained=False, **options)
+
+    return checked
+
