@@ -201,7 +201,7 @@ def test_another_build_at_work_is_respected(checkout):
     ],
 )
 def test_bad_input_stops_before_anything_is_run(checkout, options, message):
-    with pytest.raises(pages.PageError, match=message):
+    with pytest.raises(ValueError, match=message):
         run(checkout, **options)
     assert not (checkout / "build").exists()
 
