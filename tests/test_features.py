@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import timm
 import torch
@@ -192,7 +194,7 @@ def test_models_are_sorted_by_what_a_page_needs(photo_folder):
 def test_heads_that_read_no_class_token_predict_nothing():
     beit = timm.create_model("beit_base_patch16_224", img_size=32, depth=1)
     model = models._from_timm("timm/beit", beit, "random")
-    assert features.has_blocks(model)
+    assert not features.lacks(model, "blocks")
     with pytest.raises(ValueError, match="its classifier does not read the class token"):
         features.block_logits(model, features.Tokens(torch.zeros(1, 1, 1, 768), None))
 
@@ -219,3 +221,15 @@ def test_pooled_features_give_the_models_logits(stack):
 def test_a_cnn_is_told_to_have_no_class_tokens(stack):
     with pytest.raises(ValueError, match="mini/cnn-0: no class token; give a plain ViT"):
         features.block_tokens(load("mini/cnn-0"), stack)
+
+
+def test_models_that_cannot_decide_are_left_out_with_the_reason(capsys):
+    stimuli = data.load("stimuli", n=2)
+    mini = load("mini/cnn-0")
+    backbone = replace(mini, name="backbone", classes="features")
+    assert features.deciding([mini, backbone], stimuli) == [mini]
+    assert capsys.readouterr().out == "left out: backbone (no classifier, features only)\n"
+    assert features.deciding([mini], stimuli) == [mini]
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ValueError, match=r"no model can decide .* backbone \(no classifier"):
+        features.deciding([backbone], stimuli)

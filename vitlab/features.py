@@ -81,21 +81,6 @@ def lacks(model: Model, need: str, images: Images | None = None) -> str:
     return ""
 
 
-def has_class_token(model: Model) -> bool:
-    """Whether the network has a class token, in all blocks or (CaiT, XCiT) in the last layers."""
-    return not lacks(model, "class token")
-
-
-def has_blocks(model: Model) -> bool:
-    """Whether a class token passes through every block: `block_tokens` works."""
-    return not lacks(model, "blocks")
-
-
-def has_attention(model: Model) -> bool:
-    """Whether the last block has attention from a class token: `class_attention` works."""
-    return not lacks(model, "attention")
-
-
 def sort_out(
     models: Sequence[Model], need: str, images: Images | None = None
 ) -> tuple[list[Model], str]:
@@ -114,6 +99,23 @@ def sort_out(
             usable.append(model)
     left = "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
     return usable, f"left out: {left}" if left else ""
+
+
+def deciding(models: Sequence[Model], images: Images) -> list[Model]:
+    """The models that can decide over the images' classes; prints which others are left out.
+
+    Raises ValueError where there is none.
+    """
+    usable, left_out = sort_out(models, "decisions", images)
+    if not usable:
+        raise ValueError(
+            f"no model can decide about the {images.classes} images of {images.name}; {left_out}; "
+            "give models= and images= that go together, e.g. models=efficientnet-lite0 for "
+            "photographs"
+        )
+    if left_out:
+        print(left_out)
+    return usable
 
 
 def pixel_stack(model: Model, images: Images, chosen: Iterable[int] | None = None) -> Tensor:
