@@ -110,16 +110,24 @@ def test_unknown_claims_and_silent_ones_are_refused(tmp_path):
         Check("q", Interval(0, 0, 0, 1))
 
 
-def test_a_number_that_is_none_never_reaches_the_ledger(tmp_path):
-    nan = Check("q", Interval(float("nan"), 0, 1, 1), above=0)
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        claims.settle("naseer2021", "occlusion-random", [nan], tmp_path)
-    assert not list(tmp_path.rglob("*.json"))
-
-
 def test_papers_that_break_the_format_are_named(tmp_path):
     (tmp_path / "a2020.yml").write_text(json.dumps({"id": "b2020", "title": "t", "claims": []}))
     with pytest.raises(claims.ClaimError, match=r"a2020\.yml: id is not the file name"):
         claims.papers(tmp_path)
     with pytest.raises(claims.ClaimError, match="no papers in"):
         claims.papers(tmp_path / "none")
+
+
+def test_a_quantity_without_a_number_is_named_and_decides_nothing(tmp_path):
+    nan = Interval(float("nan"), float("nan"), float("nan"), 5)
+    good = Check("gap", Interval(0.3, 0.2, 0.4, 5), above=0)
+    ratio = Check("ratio to nothing", nan, above=0.8)
+    settled = claims.settle("naseer2021", "occlusion-random", [good, ratio], tmp_path)
+    assert settled.record["verdict"] == "inconclusive"
+    assert [item["quantity"] for item in settled.record["fresh"]] == ["gap"]
+    assert settled.record["reason"] == "No number for: ratio to nothing."
+    [path] = tmp_path.rglob("*.json")
+    assert "NaN" not in path.read_text()
+    bad = Check("gap", Interval(-0.3, -0.4, -0.2, 5), above=0)
+    settled = claims.settle("naseer2021", "occlusion-random", [bad, ratio], tmp_path)
+    assert settled.record["verdict"] == "fails"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -188,12 +189,18 @@ def settle(
     facts: further fresh numbers that no check rests on, as (quantity, interval, unit).
     reason: what a reader should know of the verdict; required where no check could be run.
 
+    A quantity without a finite number is left out, and the reason names it.
+
     Raises ClaimError for an unknown claim, ValueError for no checks and no reason.
     """
     entry = claim(paper, claim_id)
     if not checks and not reason:
         raise ValueError(f"{paper} {claim_id}: no checks, so say in `reason` why it was not run")
     fresh = [(c.quantity, c.interval, c.unit) for c in checks] + list(facts)
+    # A ratio to nothing, e.g. of a model that is never right: its check stays inconclusive.
+    lost = [quantity for quantity, i, _ in fresh if not all(map(math.isfinite, i))]
+    if lost:
+        reason = f"{reason} No number for: {', '.join(lost)}.".strip()
     record = {
         "paper": paper,
         "claim": claim_id,
@@ -212,6 +219,7 @@ def settle(
                 "unit": unit,
             }
             for quantity, i, unit in fresh
+            if quantity not in lost
         ],
     }
     write_json(Path(out) / "claims" / f"{paper}.{claim_id}.json", record)

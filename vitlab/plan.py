@@ -97,23 +97,24 @@ def table(pages: list[Page], here: float) -> pd.DataFrame:
 
 
 def data_sets(pages: list[Page]) -> pd.DataFrame:
-    """The data sets that the pages name: gigabytes (None: unknown), whether they can be had."""
-    names = sorted({str(page.settings.get("images", "stimuli")) for page in pages})
+    """The data sets that the pages name: gigabytes (NaN: unknown), whether they can be had."""
+    given = {str(page.settings.get("images", "stimuli")) for page in pages}
+    names = {datasets.set_name(name) if datasets.is_set(name) else name for name in given}
     known = datasets.table().set_index("name")
     rows: list[dict[str, Any]] = []
-    for name in names:
-        if datasets.is_set(name):
-            row = known.loc[datasets.set_name(name)]
+    for name in sorted(names - {"stimuli"}):
+        if name in known.index:
+            row = known.loc[name]
             rows.append({"images": name, "gigabytes": row["size_gb"], "state": row["state"]})
-        elif name != "stimuli":
-            rows.append({"images": name, "gigabytes": None, "state": "a folder"})
+        else:
+            rows.append({"images": name, "gigabytes": 0.0, "state": "here: a folder"})
     return pd.DataFrame(rows, columns=["images", "gigabytes", "state"])
 
 
 def text(pages: list[Page]) -> str:
     """The plan as the command line prints it."""
     work, data = table(pages, measured_flops()), data_sets(pages)
-    wanted = data[data["state"] != "here"]["gigabytes"]
+    wanted = data[~data["state"].str.startswith("here")]["gigabytes"]
     unknown = f" and {int(wanted.isna().sum())} sets of unknown size" if wanted.isna().any() else ""
     hours = work[["T4 hours", "hours here"]].sum()
     parts = [work.to_string(index=False, float_format="{:,.2f}".format)]
