@@ -88,7 +88,12 @@ def _recorded(kept: list[dict[str, Any]]) -> str:
         parts.append(
             f"**{run['run']}.** "
             + ", ".join(f"{m['name']} ({html.escape(m['source'])})" for m in run["models"])
-            + f"; images: {html.escape(str(settings.get('images', '')))}. Measured "
+            + f"; images: {html.escape(str(settings.get('images', '')))}"
+            + "".join(
+                f", {s['n']:,} of them (fingerprint <code>{s['fingerprint']}</code>)"
+                for s in state.get("image sets", [])
+            )
+            + ". Measured "
             f"{state['finished']} in {state['seconds']:,.0f} s on {html.escape(state['machine'])}; "
             f"commit {html.escape(state['commit'])}; {html.escape(state['versions'])}.\n"
         )

@@ -72,6 +72,13 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
         images = Path(str(kept["settings"].get("images", "")))
         if images.is_absolute():  # a place on somebody's machine: its last part is enough
             kept["settings"]["images"] = images.name
+        shown = {
+            tuple(json.loads(run.read_text())["images"]) for run in page.glob("trials/*/run.json")
+        }
+        kept["image sets"] = [
+            {"name": name, "fingerprint": fingerprint, "n": n}
+            for name, fingerprint, n in sorted(shown)
+        ]
         write_json(new / "state.json", kept)
         shutil.rmtree(place, ignore_errors=True)
         new.rename(place)
