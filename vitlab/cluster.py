@@ -7,6 +7,7 @@ or Kubernetes too, stands in the book's chapter on larger machines.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import sys
@@ -69,6 +70,19 @@ def _fitting(client: Client) -> Client:
 
 def _version() -> str:
     return vitlab.__version__
+
+
+def keep_memory() -> None:
+    """Let this process keep freed memory for its next tensors; where it is Linux's C library.
+
+    Dask starts its workers so that freed memory goes back to the system at once. A network frees
+    and takes the same large tensors at every layer, and would pay for new pages each time.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+            mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 
 
 def spread(

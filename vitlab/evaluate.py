@@ -160,6 +160,7 @@ def _shard(
     workers: int,
 ) -> Trials:
     """A worker's job: one model, one piece of the images."""
+    cluster.keep_memory()
     bar = tqdm(disable=True)
     model = model.to(best_device())
     [(_, trials)] = _here([model], images, conditions, {0: chosen}, batch_size, workers, bar)
