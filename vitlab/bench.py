@@ -212,8 +212,8 @@ def dask() -> dict[str, Any]:
     """Two local Dask workers against one, and one against none; a thread each."""
     from distributed import Client, LocalCluster
 
-    images, model = data.load("stimuli", n=2048), load("mini/vit-0")
-    conditions = patchdrop.random(LEVELS[:4], (8, 8))
+    images, model = data.load("stimuli", n=1024), load("mini/vit-0")
+    conditions = patchdrop.random(LEVELS, (8, 8))
     threads = torch.get_num_threads()
 
     def once() -> float:
