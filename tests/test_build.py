@@ -165,7 +165,13 @@ def test_stopped_in_the_middle_of_a_page_the_next_run_goes_on(checkout, how):
     )
     write(checkout, "01-first", body=body)
     command = [sys.executable, "-m", "vitlab.cli", "build", "01-first", "--no-site"]
-    process = subprocess.Popen(command, cwd=checkout, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    # A test run in the background ignores Ctrl-C, and its children would too.
+    process = subprocess.Popen(
+        command,
+        cwd=checkout,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and not list(checkout.glob("build/work/*/out/started")):
         time.sleep(0.1)

@@ -57,4 +57,3 @@ def _without_weights(create):
         return create(name, pretrained=False, **options)
 
     return checked
-
