@@ -10,7 +10,7 @@ import vitlab  # noqa: F401  before anything imports timm
 from vitlab.files import digest
 from vitlab.models import Model
 
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or min(2, os.cpu_count() or 1)))
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # small tensors, many processes
 ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("VITLAB_REAL_DATA", ROOT.parent / "shared" / "data"))
 
