@@ -99,8 +99,9 @@ def _recorded(kept: list[dict[str, Any]]) -> str:
         )
         for record in run["claims"]:
             rows = "".join(
-                f"<tr><td>{html.escape(i['quantity'])}</td><td>{_digits(i['value'])}</td>"
-                f"<td>{_digits(i['low'])} … {_digits(i['high'])}</td><td>{i['n']:,}</td></tr>"
+                f"<tr><td>{html.escape(i['quantity'])}</td><td>{claims.number(i['value'])}</td>"
+                f"<td>{claims.number(i['low'])} … {claims.number(i['high'])}</td>"
+                f"<td>{i['n']:,}</td></tr>"
                 for i in record["fresh"]
             )
             if rows:
@@ -121,10 +122,6 @@ def _recorded(kept: list[dict[str, Any]]) -> str:
                 f'<div class="scroll">{shown}</div>{rest}</details>\n'
             )
     return "\n".join(parts)
-
-
-def _digits(value: float) -> str:
-    return f"{value:.3f}".replace("-", "−")
 
 
 def add_recorded(records: list[dict[str, Any]], pages: Iterable[str], where: Path) -> None:

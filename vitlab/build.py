@@ -29,7 +29,7 @@ import nbformat
 import yaml
 
 from vitlab import book, claims, models, pages, recorded
-from vitlab.files import digest, sha256, write_json
+from vitlab.files import digest, sha256, swap, write_json
 from vitlab.pages import Page
 
 _PACKAGE = Path(__file__).parent
@@ -227,7 +227,7 @@ def _run(
         }
         shutil.move(work / "run.ipynb", work / "out" / "page.ipynb")
         write_json(work / "out" / "state.json", result.state)
-        _swap(work / "out", folder)
+        swap(work / "out", folder)
         shutil.rmtree(work)
         print(f"{page.name}: done in {seconds:.0f} s, {result.state['peak_mb']} MB at most")
     except (BuildError, OSError) as error:
@@ -248,17 +248,6 @@ def _environment(threads: int, scheduler: str) -> dict[str, str]:
         "PYTHONWARNINGS": "ignore:IProgress not found",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
-
-
-def _swap(new: Path, place: Path) -> None:
-    """Put a finished folder in its place; the old one is there until the new one is."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    old = place.with_name(f".old-{place.name}")
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _refresh_prose(page: Page, folder: Path) -> None:
@@ -383,7 +372,7 @@ def _site(
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
     shutil.copy(base / "ledger.json", built / "data" / "ledger.json")
-    _swap(built, site)
+    swap(built, site)
     write_json(stamp_file, stamp)
     print(f"site: {site / 'index.html'}")
 

@@ -134,8 +134,8 @@ class Settled:
             parts.append(f"<p>{html.escape(record['reason'])}</p>")
         if self.checks:
             rows = "".join(
-                f"<tr><td>{html.escape(c.quantity)}</td><td>{_number(c.interval.value)}</td>"
-                f"<td>{_number(c.interval.low)} … {_number(c.interval.high)}</td>"
+                f"<tr><td>{html.escape(c.quantity)}</td><td>{number(c.interval.value)}</td>"
+                f"<td>{number(c.interval.low)} … {number(c.interval.high)}</td>"
                 f"<td>{html.escape(c.demand)}</td>"
                 f'<td><span class="verdict {css(c.verdict)}">{c.verdict}</span></td></tr>'
                 for c in self.checks
@@ -171,7 +171,8 @@ def css(verdict: str) -> str:
     return verdict.replace(" ", "-")
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number as the book prints it: three decimals, a true minus sign."""
     return f"{value:.3f}".replace("-", "−")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from vitlab.files import write_json
+from vitlab.files import swap, write_json
 
 LARGEST = 200_000  # bytes of a table that is kept
 
@@ -73,15 +73,14 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
         if images.is_absolute():  # a place on somebody's machine: its last part is enough
             kept["settings"]["images"] = images.name
         shown = {
-            tuple(json.loads(run.read_text())["images"]) for run in page.glob("trials/*/run.json")
+            tuple(json.loads(path.read_text())["images"]) for path in page.glob("trials/*/run.json")
         }
         kept["image sets"] = [
             {"name": name, "fingerprint": fingerprint, "n": n}
             for name, fingerprint, n in sorted(shown)
         ]
         write_json(new / "state.json", kept)
-        shutil.rmtree(place, ignore_errors=True)
-        new.rename(place)
+        swap(new, place)
     return [page.name for page in pages]
 
 
