@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +33,21 @@ class PageError(ValueError):
 class Page:
     """One notebook and what a run of it depends on.
 
-    parameters: what is set from outside. sizes: profile -> parameter -> value, as the page's cell
-    tagged ``profiles`` says. parts: name of each thing the key is made of -> its fingerprint.
+    parameters: what is set from outside. settings: the parameters as the page will choose them,
+    its profile's and then those from outside. parts: name of each thing the key is made of -> its
+    fingerprint.
     """
 
     name: str
     source: Path
     parameters: dict[str, Any]
-    sizes: dict[str, dict[str, Any]]
+    settings: dict[str, Any]
     parts: dict[str, str]
 
     @property
     def key(self) -> str:
         """Fingerprint of all parts."""
         return digest(json.dumps(self.parts, sort_keys=True))
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The parameters as the page will choose them: its profile's, then those from outside."""
-        profile = self.parameters.get("profile", "mini")
-        return {**self.sizes.get(profile, {}), **self.parameters}
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -171,7 +167,7 @@ def _page(root: Path, name: str, overrides: dict[str, str], profile: str) -> Pag
     if "images" in given and settings.get("needs") == "cue-conflict images":
         _need_cues(name, given["images"])
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return Page(name, source, given, page_sizes, _parts(root, name, code, given, settings))
+    return Page(name, source, given, settings, _parts(root, name, code, given, settings))
 
 
 def _value(page: str, key: str, text: str, default: Any) -> Any:
@@ -232,7 +228,7 @@ def _parts(
         parts[str(module.relative_to(_PACKAGE.parent))] = sha256(module)
     if _PACKAGE / "models.py" in modules:
         zoo = sorted((_PACKAGE / "zoo").glob("*.*"))
-        parts["weights"] = digest(*(f"{path.name} {sha256(path)}" for path in zoo))
+        parts["weights"] = _contents(tuple((path, path.stat().st_mtime_ns) for path in zoo))
     if _PACKAGE / "data.py" in modules:
         manifests = sorted((root / "data_manifests").rglob("*.*"))
         facts = sorted([*_PACKAGE.glob("*.json"), *_PACKAGE.glob("*.csv")])
@@ -250,26 +246,36 @@ def _parts(
     return parts
 
 
+@cache
+def _contents(files: tuple[tuple[Path, int], ...]) -> str:
+    """Fingerprint of files' names and bytes; read once for all pages. files: (path, mtime)."""
+    return digest(*(f"{path.name} {sha256(path)}" for path, _ in files))
+
+
 def imported(code: str) -> list[Path]:
     """The vitlab modules that a piece of code imports, and those they import in turn."""
     found: set[Path] = set()
     waiting = [code]
     while waiting:
-        for node in ast.walk(ast.parse(waiting.pop())):
-            wanted: list[str] = []
-            if isinstance(node, ast.Import):
-                wanted = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                wanted = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for module in wanted:
-                if module.split(".")[0] != "vitlab":
-                    continue
-                stem = _PACKAGE.parent.joinpath(*module.split("."))
-                for path in (stem.with_suffix(".py"), stem / "__init__.py"):
-                    if path.exists() and path not in found:
-                        found.add(path)
-                        waiting.append(path.read_text())
+        for module in _wanted(waiting.pop()):
+            stem = _PACKAGE.parent.joinpath(*module.split("."))
+            for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+                if path.exists() and path not in found:
+                    found.add(path)
+                    waiting.append(path.read_text())
     return sorted(found)
+
+
+@cache  # every page imports much the same modules
+def _wanted(code: str) -> list[str]:
+    """The names below ``vitlab`` that a piece of code imports itself; some may be no modules."""
+    wanted: list[str] = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            wanted += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            wanted += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in wanted if name.split(".")[0] == "vitlab"]
 
 
 def check(pages: list[Page]) -> None:
