@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import timm
 import torch
@@ -35,6 +37,16 @@ def test_a_plan_counts_forwards_and_hours(root):
     assert row.forwards == 100 * 2 * passes
     work = 100 * passes * sum(plan.flops(name) for name in models.select(page.settings["models"]))
     assert row._7 == pytest.approx(work / 1e9 / 3600)  # "hours here"
+
+
+def test_a_model_that_cannot_be_counted_is_named(root, monkeypatch):
+    monkeypatch.setattr(plan, "measured_flops", lambda: 1e11)
+    given = {"models": "hf-hub:someone/something,timm/resnet50.a1_in1k", "n_images": "100"}
+    chosen = pages.choose(root, ["01-occlusion"], given, "colab")
+    [row] = plan.table(chosen, here=1e9).to_dict("records")
+    assert math.isnan(row["hours here"])
+    assert row["not counted"] == "hf-hub:someone/something"
+    assert "whose work is unknown: hf-hub:someone/something." in plan.text(chosen)
 
 
 def test_the_plan_of_every_profile_can_be_printed(root, monkeypatch, capsys):

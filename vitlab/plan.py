@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import cache
 from typing import Any
@@ -68,29 +69,27 @@ def table(pages: list[Page], here: float) -> pd.DataFrame:
 
     here: operations a second on this machine (`measured_flops`). Forwards count what a page's
     ``passes`` says: conditions per image, with a backward pass as two. Hours are computing time
-    alone; decoding and downloads come on top. A model that cannot be counted makes hours unknown.
+    alone; decoding and downloads come on top. Models that cannot be counted are named, and the
+    hours are unknown (NaN).
     """
     rows = []
     for page in pages:
         settings = page.settings
         chosen = models.select(settings["models"]) if settings.get("models") else []
         images, n = str(settings.get("images", "stimuli")), int(settings.get("n_images", 0))
-        forwards = n * len(chosen) * int(settings.get("passes", 1))
-        counted = [flops(name) for name in chosen]
-        work: float | None = 0.0
-        if None in counted:
-            work = None
-        else:
-            work = n * int(settings.get("passes", 1)) * sum(f for f in counted if f is not None)
+        each = n * int(settings.get("passes", 1))
+        counted = {name: flops(name) for name in chosen}
+        work = each * sum(math.nan if f is None else f for f in counted.values())
         rows.append(
             {
                 "page": page.name,
                 "images": images,
                 "n": n,
                 "models": len(chosen),
-                "forwards": forwards,
-                "T4 hours": None if work is None else work / T4_FLOPS / 3600,
-                "hours here": None if work is None else work / here / 3600,
+                "forwards": each * len(chosen),
+                "T4 hours": work / T4_FLOPS / 3600,
+                "hours here": work / here / 3600,
+                "not counted": ", ".join(name for name, f in counted.items() if f is None),
             }
         )
     return pd.DataFrame(rows)
@@ -117,6 +116,8 @@ def text(pages: list[Page]) -> str:
     wanted = data[~data["state"].str.startswith("here")]["gigabytes"]
     unknown = f" and {int(wanted.isna().sum())} sets of unknown size" if wanted.isna().any() else ""
     hours = work[["T4 hours", "hours here"]].sum()
+    uncounted = ", ".join(dict.fromkeys(filter(None, work.pop("not counted"))))
+    more = f" and what these take, whose work is unknown: {uncounted}" if uncounted else ""
     parts = [work.to_string(index=False, float_format="{:,.2f}".format)]
     if len(data):
         parts.append(data.to_string(index=False, float_format="{:,.2f}".format))
@@ -124,6 +125,6 @@ def text(pages: list[Page]) -> str:
         f"to get: {wanted.sum():,.2f} GB{unknown}; forwards: {work['forwards'].sum():,}; "
         "computing: "
         f"{hours['T4 hours']:,.2f} h on a T4 (assumed {T4_FLOPS / 1e12:g} TFLOP/s), "
-        f"{hours['hours here']:,.2f} h here ({models.device_name()}). Nothing was started."
+        f"{hours['hours here']:,.2f} h here ({models.device_name()}){more}. Nothing was started."
     )
     return "\n\n".join(parts)
