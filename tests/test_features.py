@@ -82,10 +82,10 @@ def rotated(layer, x, rope, prefix):
     return torch.cat([x[:, :, :prefix], patches], 2)
 
 
-def softmax_by_hand(model, stack):
+def softmax_by_hand(model, stack, block=-1):
     """Attention of the class token from queries and keys, head by head: float [n, patches]."""
     net, seen = model.net, []
-    layer = net.blocks[-1].attn
+    layer = net.blocks[block].attn
     hook = layer.register_forward_pre_hook(lambda _, a, k: seen.append((a, k)), with_kwargs=True)
     with torch.inference_mode():
         model.logits(stack.float() / 255)
@@ -124,6 +124,45 @@ def test_attention_is_the_softmax_of_queries_and_keys(kind):
     assert expected.std() / expected.mean() > 0.1  # not flat: the test can tell maps apart
     assert (ours.sum((1, 2)) < 1).all()  # the rest is on the prefix tokens
     assert model.net.blocks[-1].attn.fused_attn == fused
+
+
+def test_attention_of_every_block_is_the_softmax_of_its_queries_and_keys(kind):
+    model, stack = kind
+    ours = features.block_attention(model, stack, batch_size=2)
+    rows, columns = model.net.patch_embed.grid_size
+    assert ours.shape == (5, len(model.net.blocks), rows, columns)
+    for block in range(len(model.net.blocks)):
+        expected = softmax_by_hand(model, stack, block)
+        assert torch.allclose(ours[:, block].flatten(1), expected, atol=1e-5)
+    # Fused kernels in the other blocks round differently.
+    last = features.class_attention(model, stack, batch_size=2)
+    assert torch.allclose(ours[:, -1], last, atol=1e-5)
+
+
+def test_watching_attention_leaves_the_network_as_it_was(kind):
+    model, stack = kind
+    before = [block.attn.fused_attn for block in model.net.blocks]
+    logits = model.logits(stack[:2].float() / 255)
+    features.block_attention(model, stack[:2])
+    with pytest.raises(RuntimeError):  # nor does a failed pass leave its hooks
+        features.block_attention(model, stack[:2, :2])
+    assert [block.attn.fused_attn for block in model.net.blocks] == before
+    assert not any(block.attn.attn_drop._forward_pre_hooks for block in model.net.blocks)
+    assert torch.equal(model.logits(stack[:2].float() / 255), logits)
+
+
+def test_a_stack_may_be_float(vit, stack):
+    ours = features.block_attention(vit, stack[:3].float())
+    assert torch.equal(ours, features.block_attention(vit, stack[:3]))
+
+
+def test_attention_is_asked_of_every_block():
+    model = load("mini/vit-0", "cpu")
+    assert not features.lacks(model, "attention")
+    model.net.blocks[2].attn = torch.nn.Identity()
+    assert features.lacks(model, "attention") == "its blocks' attention cannot be seen"
+    with pytest.raises(ValueError, match="blocks' attention cannot be seen; give a plain ViT"):
+        features.block_attention(model, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 
 
 def test_tokens_of_every_kind_are_those_that_leave_the_blocks(kind):

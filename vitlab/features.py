@@ -1,5 +1,7 @@
 """Frozen features: class tokens of all blocks, pooled features, attention from the class token.
 
+A stack holds pixels before normalisation, from 0 to 255: uint8 or float [n, 3, size, size].
+
 Not every model has all of them; `sort_out` tells which of a page's models do, and why the others
 are left out. All is computed in float32, on the model's device, and handed back on the CPU.
 """
@@ -7,11 +9,12 @@ are left out. All is computed in float32, on the model's device, and handed back
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitlab.data import DataError, Images, decision_matrix
 from vitlab.errors import nearest
@@ -41,7 +44,7 @@ def lacks(model: Model, need: str, images: Images | None = None) -> str:
 
     need: "class token" (there is one somewhere), "blocks" (it passes through every block, see
         `block_tokens`), "block decisions" (and the classifier reads it), "attention" (of the class
-        token to the patches, in the last block), "features" (see `pooled`), "decisions" (over
+        token to the patches, in every block), "features" (see `pooled`), "decisions" (over
         classes the pages know; over those of `images` where they are given).
 
     Raises ValueError for an unknown need.
@@ -75,9 +78,9 @@ def lacks(model: Model, need: str, images: Images | None = None) -> str:
             return "its classifier does not read the class token"
         return undecided(model)
     if need == "attention":
-        layer = getattr(net.blocks[-1], "attn", None)
-        if not hasattr(layer, "attn_drop") or not hasattr(layer, "fused_attn"):
-            return "its last block's attention cannot be seen"
+        layers = [getattr(block, "attn", None) for block in net.blocks]
+        if not all(hasattr(layer, k) for layer in layers for k in ("attn_drop", "fused_attn")):
+            return "its blocks' attention cannot be seen"
     return ""
 
 
@@ -136,11 +139,11 @@ def block_tokens(model: Model, stack: Tensor, batch_size: int = 64) -> Tokens:
 
     Raises ValueError for a model whose class token does not pass through all blocks.
     """
-    _check(model, "blocks")
+    check(model, "blocks")
     prefixes, patches = [], []
     for pixels in stack.split(batch_size):
         blocks = model.net.forward_intermediates(
-            _prepared(model, pixels),
+            prepared(model, pixels),
             norm=True,
             output_fmt="NLC",
             return_prefix_tokens=True,
@@ -161,7 +164,7 @@ def block_logits(model: Model, tokens: Tokens) -> Tensor:
 
     Raises ValueError for a model without a head that reads the class token.
     """
-    _check(model, "block decisions")
+    check(model, "block decisions")
     heads = [
         model.net.forward_head(prefix.to(model.device)).cpu() for prefix in tokens.prefix.unbind(1)
     ]
@@ -186,15 +189,14 @@ def pooled(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor:
 
     Raises ValueError for a network without timm's forward_features and forward_head.
     """
-    _check(model, "features")
+    check(model, "features")
     found = []
     for pixels in stack.split(batch_size):
-        features = model.net.forward_features(_prepared(model, pixels))
+        features = model.net.forward_features(prepared(model, pixels))
         found.append(model.net.forward_head(features, pre_logits=True).cpu())
     return torch.cat(found)
 
 
-@torch.inference_mode()
 def class_attention(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor:
     """Attention of the class token to the patches in the last block: float [n, rows, columns].
 
@@ -203,28 +205,65 @@ def class_attention(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor
 
     Raises ValueError for a model without attention from a class token.
     """
-    _check(model, "attention")
-    layer = model.net.blocks[-1].attn
-    seen: list[Tensor] = []
-    # With the fused kernel off, the layer's own softmax passes through its dropout.
-    hook = layer.attn_drop.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    fused, layer.fused_attn = layer.fused_attn, False
+    check(model, "attention")
+    return _class_attention(model, stack, model.net.blocks[-1:], batch_size)[:, 0]
+
+
+def block_attention(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor:
+    """`class_attention` of every block, from one forward pass: float [n, blocks, rows, columns].
+
+    Raises ValueError for a model without attention from a class token.
+    """
+    check(model, "attention")
+    return _class_attention(model, stack, model.net.blocks, batch_size)
+
+
+@torch.inference_mode()
+def _class_attention(model: Model, stack: Tensor, blocks: nn.Module, batch_size: int) -> Tensor:
+    def row(attention: Tensor) -> Tensor:
+        return attention[:, :, 0, model.net.num_prefix_tokens :].mean(1)
+
     maps = []
-    try:
+    with watched([block.attn for block in blocks], row) as seen:  # type: ignore[attr-defined]
         for pixels in stack.split(batch_size):
-            model.net.forward_features(_prepared(model, pixels))
-            maps.append(seen.pop()[:, :, 0, model.net.num_prefix_tokens :].mean(1).cpu())
+            model.net.forward_features(prepared(model, pixels))
+            maps.append(torch.stack(seen, 1).cpu())
+            seen.clear()
+    return torch.cat(maps).unflatten(-1, model.net.patch_embed.grid_size)
+
+
+@contextmanager
+def watched(
+    layers: Sequence[nn.Module], keep: Callable[[Tensor], Tensor] = lambda attention: attention
+) -> Iterator[list[Tensor]]:
+    """A list that attention layers add to what `keep` takes of their softmax.
+
+    keep: of [B, heads, tokens, tokens]; all of it by default, which is large for many layers.
+    """
+    seen: list[Tensor] = []
+    # With the fused kernel off, a layer's own softmax passes through its dropout.
+    fused = [layer.fused_attn for layer in layers]
+    hooks = [
+        layer.attn_drop.register_forward_pre_hook(lambda module, args: seen.append(keep(args[0])))  # type: ignore[union-attr]
+        for layer in layers
+    ]
+    try:
+        for layer in layers:
+            layer.fused_attn = False  # type: ignore[assignment]
+        yield seen
     finally:
-        hook.remove()
-        layer.fused_attn = fused
-    return torch.cat(maps).view(-1, *model.net.patch_embed.grid_size)
+        for layer, hook, was in zip(layers, hooks, fused, strict=True):
+            hook.remove()
+            layer.fused_attn = was
 
 
-def _prepared(model: Model, pixels: Tensor) -> Tensor:
+def prepared(model: Model, pixels: Tensor) -> Tensor:
+    """A stack's pixels, 0 to 255, normalised on the model's device: what its network takes."""
     return model.normalise(pixels.to(model.device).float() / 255)
 
 
-def _check(model: Model, need: str) -> None:
+def check(model: Model, need: str) -> None:
+    """Raises ValueError where a model lacks what is needed (see `lacks`)."""
     why = lacks(model, need)
     if why:
         raise ValueError(f"{model.name}: {why}; give a plain ViT, e.g. mini/vit-0")

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitlab.conditions import Batch, corner
+
+
+def batch(n=3, size=64):
+    """Smooth pictures, so that a resampled one has values between black and white."""
+    noise = torch.rand(n, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    pixels = torch.nn.functional.interpolate(noise, (size, size), mode="bicubic").clamp(0, 1)
+    pixels = (pixels * 255).round() / 255
+    return Batch(pixels, tuple(f"image{i}" for i in range(n)), torch.arange(n))
+
+
+def test_the_paper_shrinks_to_128_of_224_and_miniature_to_36_of_64():
+    assert corner.shrunken_side(224) == 128
+    assert corner.shrunken_side(64) == 36
+    assert [corner.shrunken_side(k, 1) for k in (1, 63, 64)] == [1, 63, 64]
+
+
+@pytest.mark.parametrize(
+    ("place", "top", "left"),
+    [
+        ("top left", 0, 0),
+        ("top right", 0, 28),
+        ("bottom left", 28, 0),
+        ("bottom right", 28, 28),
+        ("centre", 14, 14),
+    ],
+)
+def test_the_picture_is_pillows_and_all_else_is_black(place, top, left):
+    shown_to = batch()
+    [condition] = corner.conditions([place])
+    shown = condition.apply(shown_to)
+    assert shown.shape == (3, 3, 64, 64)
+    for pixels, result in zip(shown_to.pixels, shown, strict=True):
+        picture = Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
+        small = np.asarray(picture.resize((36, 36), Image.Resampling.BILINEAR))  # antialiased
+        canvas = np.zeros((64, 64, 3), np.uint8)
+        for y in range(36):
+            for x in range(36):
+                canvas[top + y, left + x] = small[y, x]
+        ours = (result * 255).permute(1, 2, 0).numpy()
+        assert np.abs(ours - canvas).max() <= 1.01  # Pillow rounds to 8 bits twice
+        outside = np.ones((64, 64), bool)
+        outside[top : top + 36, left : left + 36] = False
+        assert (ours[outside] == 0).all()
+
+
+def test_all_corners_show_the_same_picture():
+    shown = [c.apply(batch()) for c in corner.conditions()]
+    assert [c.name for c in corner.conditions()] == [
+        "corner, top left",
+        "corner, top right",
+        "corner, bottom left",
+        "corner, bottom right",
+    ]
+    top_left = shown[0][..., :36, :36]
+    for pixels, (y, x) in zip(shown, [(0, 0), (0, 28), (28, 0), (28, 28)], strict=True):
+        assert torch.equal(pixels[..., y : y + 36, x : x + 36], top_left)
+
+
+def test_a_share_of_one_changes_nothing():
+    shown_to = batch()
+    for condition in corner.conditions([*corner.CORNERS, "centre"], share=1):
+        assert torch.equal(condition.apply(shown_to), shown_to.pixels)
+
+
+def test_bad_input_is_refused_before_any_work():
+    with pytest.raises(ValueError, match="unknown place 'top lft'; nearest: top left"):
+        corner.conditions(["top lft"])
+    for share in (0, -0.5, 1.5, 57):
+        with pytest.raises(ValueError, match=r"outside 0\.\.1"):
+            corner.conditions(share=share)
+    [condition] = corner.conditions(["centre"], share=0.1)
+    condition.check(10)
+    with pytest.raises(ValueError, match=r"0\.1 of 9 px is no pixel"):
+        condition.check(9)
+    with pytest.raises(ValueError, match="9 x 8 px picture does not fit on 8 x 8 px"):
+        corner.paste(torch.zeros(1, 3, 9, 8), 8, "centre")
