@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -55,14 +57,22 @@ def test_strides_and_windows():
 def test_each_channel_gets_the_norm_and_its_sign():
     grey = torch.full((4, 3, 16, 16), 0.5)
     signs = torch.tensor([[1, 1, 1], [1, -1, 1], [-1, -1, 1], [-1, -1, -1]])
-    added = fourier.perturb(grey, (3, 5), 2.0, signs) - grey
+    added = fourier.perturb(grey, [(3, 5)] * 4, 2.0, signs) - grey
     assert added.flatten(2).norm(dim=2).numpy() == pytest.approx(2, abs=1e-5)
     expected = signs[:, :, None, None] * 2 * fourier.basis(3, 5, 16)
     assert torch.allclose(added, expected, atol=1e-6)
 
 
+def test_each_image_gets_its_own_frequency():
+    grey = torch.full((3, 3, 16, 16), 0.5)
+    waves = [(3, 5), (0, 1), (3, 5)]
+    added = fourier.perturb(grey, waves, 2.0, torch.ones(3, 3)) - grey
+    for i, frequency in enumerate(waves):
+        assert torch.allclose(added[i], 2 * fourier.basis(*frequency, 16).expand(3, 16, 16))
+
+
 def test_pixels_are_clipped():
-    shown = fourier.perturb(torch.rand(2, 3, 16, 16), (1, 0), 50.0, torch.ones(2, 3))
+    shown = fourier.perturb(torch.rand(2, 3, 16, 16), [(1, 0)] * 2, 50.0, torch.ones(2, 3))
     assert shown.min() == 0
     assert shown.max() == 1
 
@@ -103,6 +113,58 @@ def test_a_heat_map_is_symmetric_with_the_lowest_frequency_in_the_middle():
     few = [f for f in chosen if f != (4, 4)]
     _, picture = fourier.heat_map(np.ones(len(few)), few, 16)
     assert np.argwhere(np.isnan(picture)).tolist() == [[1, 1], [3, 3]]
+
+
+@pytest.mark.parametrize(
+    ("count", "images", "each"),
+    [(179, 300, 5), (1333, 300, 5), (10, 4, 3), (6, 9, 9), (8, 8, 8), (1, 4, 1), (24, 6, 1)],
+)
+def test_deals_are_even_and_no_image_gets_a_frequency_twice(count, images, each):
+    hands = fourier.deal(count, images, each, 0)
+    assert hands.shape == (math.ceil(count * each / images), images)
+    times = np.bincount(hands.ravel(), minlength=count)
+    assert len(times) == count
+    assert times.min() >= each
+    assert times.max() - times.min() <= 1
+    assert all(len(set(column)) == len(hands) for column in hands.T)
+    if each == images:
+        assert all(sorted(column) == list(range(count)) for column in hands.T)
+
+
+def test_deals_are_random_and_keyed():
+    first, again, other = (fourier.deal(100, 40, 2, seed) for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert (first != other).mean() > 0.9
+    # 100 frequencies over 40 images in order would rise by one from image to image
+    assert (np.diff(first[0]) == 1).mean() < 0.2
+
+
+def test_a_dealt_wave_is_that_frequencys_own_condition():
+    whole = batch(8)
+    chosen = fourier.frequencies(16)
+    hands = fourier.deal(len(chosen), 8, 1, 0)
+    conditions = fourier.dealt(hands, chosen, 2.0, seed=3)
+    assert [c.draw for c in conditions] == list(range(len(hands)))
+    assert len({c.key for c in conditions}) == len(hands)
+    backwards = torch.arange(7, -1, -1)
+    turned = Batch(whole.pixels[backwards], whole.ids[::-1], backwards)
+    for hand, condition in zip(hands, conditions, strict=True):
+        shown = condition.apply(whole)
+        assert torch.equal(condition.apply(turned), shown[backwards])
+        for i, k in enumerate(hand):
+            [single] = fourier.conditions([chosen[k]], 2.0, seed=3)
+            assert torch.equal(shown[i], single.apply(whole)[i])
+        condition.check(16)
+        with pytest.raises(ValueError, match="up to 4"):
+            condition.check(8)
+
+
+def test_impossible_deals_are_refused():
+    for count, images, each in ((10, 4, 5), (10, 4, 0), (0, 4, 1)):
+        with pytest.raises(ValueError, match=rf"1\.\.4 images.* got {each} images"):
+            fourier.deal(count, images, each)
+    with pytest.raises(ValueError, match="norm must be positive"):
+        fourier.dealt(fourier.deal(3, 4, 1), [(0, 1), (1, 0), (1, 1)], -1.0)
 
 
 def test_nonsense_is_refused():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vitlab.conditions import Batch, shuffle
-from vitlab.models import load
+from vitlab.models import ARCHITECTURES, load
 
 
 def batch(n=6, size=16, seed=0):
@@ -105,6 +105,19 @@ def test_a_vit_without_positions_does_not_see_a_shuffle_of_its_patches():
     )
     assert torch.allclose(before, after, atol=1e-4)
     assert not torch.allclose(before, cut, atol=1e-2)
+
+
+def test_a_vit_built_without_positions_sees_no_shuffle_of_whole_patches():
+    # every grid whose cells hold whole patches moves whole patches; a finer one cuts them
+    torch.manual_seed(0)
+    net = ARCHITECTURES["vit-no-position"]().eval()
+    whole = batch(3, 64).pixels
+    with torch.inference_mode():
+        before = net(whole)
+        for condition in shuffle.random([(2, 2), (2, 4), (4, 8), (8, 8)]):
+            assert torch.allclose(before, net(condition.apply(batch(3, 64))), atol=1e-5)
+        [finer] = shuffle.random([(16, 16)])
+        assert (before - net(finer.apply(batch(3, 64)))).abs().max() > 1e-3
 
 
 def test_bad_grids_are_refused_with_those_that_fit():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vitlab.conditions import Batch, Condition
+from vitlab.files import digest
 from vitlab.rng import generator
 
 Frequency = tuple[int, int]
@@ -62,14 +63,16 @@ def basis(u: int, v: int, size: int) -> Tensor:
     return (wave / wave.norm()).float()
 
 
-def perturb(pixels: Tensor, frequency: Frequency, norm: float, signs: Tensor) -> Tensor:
-    """Add the basis image to every channel, then clip to [0, 1].
+def perturb(pixels: Tensor, shown: Sequence[Frequency], norm: float, signs: Tensor) -> Tensor:
+    """Add a basis image to every channel, then clip to [0, 1].
 
-    pixels: float [B, 3, size, size]; norm: L2 norm of what is added to each channel, before
-    clipping (Yin et al.: 15.7 at 224 px); signs: 1 or -1, [B, 3].
+    pixels: float [B, 3, size, size]; shown: each image's frequency; norm: L2 norm of what is added
+    to each channel, before clipping (Yin et al.: 15.7 at 224 px, a number from memory that nobody
+    here has checked against the paper); signs: 1 or -1, [B, 3].
     """
-    wave = basis(*frequency, pixels.shape[-1]).to(pixels)
-    return (pixels + norm * signs.to(pixels)[:, :, None, None] * wave).clamp(0, 1)
+    waves = {frequency: basis(*frequency, pixels.shape[-1]) for frequency in set(shown)}
+    added = torch.stack([waves[frequency] for frequency in shown]).to(pixels)[:, None]
+    return (pixels + norm * signs.to(pixels)[:, :, None, None] * added).clamp(0, 1)
 
 
 def conditions(chosen: Sequence[Frequency], norm: float, seed: int = 0) -> list[Condition]:
@@ -80,27 +83,81 @@ def conditions(chosen: Sequence[Frequency], norm: float, seed: int = 0) -> list[
     Raises ValueError for a norm that is not positive; the conditions raise it for a frequency that
     the images do not have.
     """
-    if not norm > 0:
-        raise ValueError(f"norm must be positive, got {norm}")
+    _check_norm(norm)
 
     def condition(frequency: Frequency) -> Condition:
-        def apply(batch: Batch) -> Tensor:
-            drawn = [
-                generator("fourier", seed, image_id, *frequency).integers(2, size=3)
-                for image_id in batch.ids
-            ]
-            signs = torch.from_numpy(2 * np.stack(drawn) - 1)
-            return perturb(batch.pixels, frequency, norm, signs)
-
         return Condition(
             name(frequency),
             norm,
-            apply,
+            lambda batch: _add(batch, [frequency] * len(batch.ids), norm, seed),
             check=lambda size: _check_frequency(frequency, size),
             key=f"seed {seed}",
         )
 
     return [condition(frequency) for frequency in chosen]
+
+
+def deal(count: int, images: int, each: int, *key: object) -> np.ndarray:
+    """Which of `count` frequencies each image is shown in each round: long [rounds, images].
+
+    In each round every image gets one frequency, in no two rounds the same one. Every frequency is
+    dealt to at least `each` images; as the last round is full, some go to more. `each` equal to
+    `images` deals every frequency to every image.
+
+    key: what the random order depends on.
+
+    Raises ValueError for `each` outside 1..images or no frequencies.
+    """
+    if count < 1 or not 1 <= each <= images:
+        raise ValueError(
+            f"each frequency is dealt to 1..{images} images, all there are; got {each} images "
+            f"for each of {count} frequencies"
+        )
+    rounds = -(-count * each // images)
+    turn = np.arange(rounds * images)
+    # Two wheels, of frequencies and of images, turn in step. After their common period one is
+    # moved on by a place, so that no pair meets again before all pairs have met.
+    at = (turn + turn // np.lcm(count, images)) % count
+    frequency = generator("deal", "frequencies", *key).permutation(count)[at]
+    image = generator("deal", "images", *key).permutation(images)[turn % images]
+    dealt = np.empty((rounds, images), int)
+    dealt[turn // images, image] = frequency
+    return dealt
+
+
+def dealt(
+    hands: np.ndarray, chosen: Sequence[Frequency], norm: float, seed: int = 0, name: str = "wave"
+) -> list[Condition]:
+    """A condition per round of `deal`: each image with the frequency it was dealt.
+
+    hands: long [rounds, images of the set], indices into `chosen`. A round is the conditions'
+    draw, `norm` their level. Signs are those of `conditions`.
+
+    Raises ValueError as `conditions` does.
+    """
+    _check_norm(norm)
+
+    def condition(draw: int) -> Condition:
+        def apply(batch: Batch) -> Tensor:
+            return _add(batch, [chosen[k] for k in hands[draw][batch.index]], norm, seed)
+
+        def check(size: int) -> None:
+            for k in np.unique(hands[draw]):
+                _check_frequency(chosen[k], size)
+
+        shown = [chosen[k] for k in hands[draw]]
+        return Condition(name, norm, apply, draw, check, f"seed {seed}, dealt {digest(str(shown))}")
+
+    return [condition(draw) for draw in range(len(hands))]
+
+
+def _add(batch: Batch, shown: Sequence[Frequency], norm: float, seed: int) -> Tensor:
+    """Each image with a basis image of its own, its signs keyed by image and frequency."""
+    drawn = [
+        generator("fourier", seed, image_id, *frequency).integers(2, size=3)
+        for image_id, frequency in zip(batch.ids, shown, strict=True)
+    ]
+    return perturb(batch.pixels, shown, norm, torch.from_numpy(2 * np.stack(drawn) - 1))
 
 
 def name(frequency: Frequency) -> str:
@@ -127,6 +184,11 @@ def heat_map(
             down, across = ((axis - sign * k) % size == 0 for k in (u, v))
             picture[np.ix_(down, across)] = value
     return axis, picture
+
+
+def _check_norm(norm: float) -> None:
+    if not norm > 0:
+        raise ValueError(f"norm must be positive, got {norm}")
 
 
 def _check_frequency(frequency: Frequency, size: int) -> None:

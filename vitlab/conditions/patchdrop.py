@@ -111,7 +111,7 @@ def random(
             )
 
         key = f"seed {seed}, grid {grid}, offset {offset}, shared {shared}, fill {fill}"
-        return Condition(name, level, apply, draw, lambda size: _check_grid(grid, size), key)
+        return Condition(name, level, apply, draw, lambda size: check_grid(grid, size), key)
 
     return [condition(level, draw) for level in levels for draw in range(draws)]
 
@@ -136,7 +136,7 @@ def salient(
             return drop(batch.pixels, ~chosen if keep else chosen)
 
         key = f"keep {keep}, map {digest(saliency.cpu().numpy().tobytes())}"
-        return Condition(name, level, apply, 0, lambda size: _check_grid(grid, size), key)
+        return Condition(name, level, apply, 0, lambda size: check_grid(grid, size), key)
 
     return [condition(level) for level in levels]
 
@@ -147,7 +147,8 @@ def _check_levels(levels: Sequence[float]) -> None:
             raise ValueError(f"level {level} is outside 0..1 (a share of the cells, not per cent)")
 
 
-def _check_grid(grid: tuple[int, int], size: int) -> None:
+def check_grid(grid: tuple[int, int], size: int) -> None:
+    """Raises ValueError, with the sides that fit, if a grid does not divide a size x size image."""
     if min(grid) < 1 or size % grid[0] or size % grid[1]:
         fitting = ", ".join(str(d) for d in range(2, size + 1) if size % d == 0)
         raise ValueError(

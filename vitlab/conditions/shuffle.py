@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitlab.conditions import Batch, Condition
-from vitlab.conditions.patchdrop import RELEASED_BATCH, _check_grid
+from vitlab.conditions.patchdrop import RELEASED_BATCH, check_grid
 from vitlab.rng import generator
 
 
@@ -70,6 +70,6 @@ def random(
             )
 
         key = f"seed {seed}, grid {grid}, shared {shared}"
-        return Condition(name, cells, apply, draw, lambda size: _check_grid(grid, size), key)
+        return Condition(name, cells, apply, draw, lambda size: check_grid(grid, size), key)
 
     return [condition(grid, draw) for grid in grids for draw in range(draws)]
