@@ -238,3 +238,65 @@ def test_nonsense_is_refused(linear, wrong):
     arguments = {"radius": 0.1, "steps": 2, "step_size": 0.1} | wrong
     with pytest.raises(ValueError, match="radius >= 0, steps >= 1"):
         attacks.pgd(logits, pixels, torch.zeros(64, dtype=torch.long), **arguments)
+
+
+def test_the_slope_of_a_linear_model_is_its_softmaxs():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(5, 12, generator=generator)
+    pixels = torch.rand(6, 3, 2, 2, generator=generator)
+    labels = torch.tensor([0, 1, 2, 3, 4, 0])
+    at = attacks.slope(lambda x: x.flatten(1) @ weight.T, pixels, labels)
+    scores = pixels.flatten(1).double().numpy() @ weight.double().numpy().T
+    shares = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    assert at.loss.numpy() == pytest.approx(-np.log(shares[range(6), labels]), rel=1e-4)
+    assert at.right.tolist() == (scores.argmax(1) == labels.numpy()).tolist()
+    expected = (shares - np.eye(5)[labels]) @ weight.double().numpy()
+    assert at.gradient.flatten(1).numpy() == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert not pixels.requires_grad
+
+
+def test_one_slope_serves_all_radii(target):
+    model, pixels, labels = target
+    at = attacks.slope(model.logits, pixels, labels)
+    for radius in (1 / 255, 8 / 255):
+        once = attacks.fgsm(model.logits, pixels, labels, radius, at)
+        assert torch.equal(once.pixels, attacks.fgsm(model.logits, pixels, labels, radius).pixels)
+
+
+def test_the_path_passes_where_shorter_attacks_end(target):
+    model, pixels, labels = target
+    step = 6 / 255
+    path = attacks.pgd_path(model.logits, pixels, labels, 16 / 255, 4, step)
+    assert path.loss.shape == path.right.shape == (5, 8)
+    ends = [pixels]
+    ends += [attacks.pgd(model.logits, pixels, labels, 16 / 255, k, step).pixels for k in (1, 2, 3)]
+    ends += [attacks.pgd(model.logits, pixels, labels, 16 / 255, 4, step).pixels]
+    for k, end in enumerate(ends):
+        scores = model.logits(end)
+        loss = torch.nn.functional.cross_entropy(scores, labels, reduction="none")
+        # Gradients of almost zero may change sign by rounding: the losses agree, not every pixel.
+        assert torch.allclose(path.loss[k], loss, rtol=0.02, atol=1e-4)
+        assert torch.equal(path.right[k], scores.argmax(1) == labels)
+    assert (path.pixels - pixels).abs().max() <= 16 / 255 + 1e-6
+    stopped = attacks.pgd(model.logits, pixels, labels, 16 / 255, 4, step, until_fooled=True)
+    assert torch.equal(stopped.fooled, ~path.right.all(0))
+
+
+def test_the_path_on_a_linear_model_is_the_closed_form(linear):
+    logits, pixels, weight, margin = linear
+    labels = torch.zeros(64, dtype=torch.long)
+    path = attacks.pgd_path(logits, pixels, labels, 0.05, 4, 0.02)
+    mass = weight.abs().sum()
+    for k in range(5):
+        left = margin - min(0.02 * k, 0.05) * mass  # the ball's border after two and a half steps
+        assert torch.allclose(path.loss[k], torch.nn.functional.softplus(-left), atol=1e-4)
+        assert torch.equal(path.right[k], left >= 0)
+
+
+def test_a_path_of_nonsense_is_refused(target):
+    model, pixels, labels = target
+    for arguments in ((-0.1, 1, 0.1), (0.1, 0, 0.1), (0.1, 1, -0.1)):
+        with pytest.raises(ValueError, match="radius >= 0, steps >= 1"):
+            attacks.pgd_path(model.logits, pixels, labels, *arguments)
+    with pytest.raises(ValueError, match="radius >= 0"):
+        attacks.fgsm(model.logits, pixels, labels, -0.1)

@@ -75,14 +75,49 @@ def deepfool(
     return Attacked(x, fooled)
 
 
+class Slope(NamedTuple):
+    """The loss at each image.
+
+    loss: cross-entropy, float [B]; right: whether the decision is the label, bool [B]; gradient: of
+    the loss in the pixels, float [B, 3, h, w].
+    """
+
+    loss: Tensor
+    right: Tensor
+    gradient: Tensor
+
+
+def slope(logits: Callable[[Tensor], Tensor], pixels: Tensor, labels: Tensor) -> Slope:
+    """The cross-entropy at each image, and its gradient in the pixels: what attacks climb.
+
+    pixels: float [B, 3, h, w] in [0, 1]; labels: long [B].
+    """
+    here = pixels.detach().clone().requires_grad_(True)
+    scores = logits(here)
+    loss = cross_entropy(scores, labels, reduction="none")
+    # Of the sum, not the mean: an image's gradient must not depend on how many there are.
+    gradient = torch.autograd.grad(loss.sum(), here)[0]
+    return Slope(loss.detach(), scores.argmax(1) == labels, gradient)
+
+
 def fgsm(
-    logits: Callable[[Tensor], Tensor], pixels: Tensor, labels: Tensor, radius: float
+    logits: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    labels: Tensor,
+    radius: float,
+    at: Slope | None = None,
 ) -> Attacked:
     """Fast gradient sign method: one step of length `radius` up the cross-entropy, per pixel.
 
-    Goodfellow et al. 2015; `pgd` of one step. Arguments and errors as there.
+    Goodfellow et al. 2015; what `pgd` does in one step of that size. Arguments and errors as there.
+    at: `slope` of these images, if it is known already; one serves all radii.
     """
-    return pgd(logits, pixels, labels, radius, steps=1, step_size=radius)
+    _check_pgd(radius, 1, radius)
+    at = at or slope(logits, pixels, labels)
+    x = (pixels + radius * at.gradient.sign()).clamp(0, 1)
+    with torch.no_grad():
+        fooled = logits(x).argmax(1) != labels
+    return Attacked(x, fooled)
 
 
 def pgd(
@@ -108,13 +143,9 @@ def pgd(
 
     Raises ValueError for a negative radius or step size, or less than one step.
     """
-    if not (radius >= 0 and steps >= 1 and step_size >= 0):
-        raise ValueError(
-            "an attack needs radius >= 0, steps >= 1, step_size >= 0; "
-            f"got {radius}, {steps}, {step_size}"
-        )
+    _check_pgd(radius, steps, step_size)
     x = (pixels if start is None else start).clone()
-    low, high = (pixels - radius).clamp_min(0), (pixels + radius).clamp_max(1)
+    low, high = _ball(pixels, radius)
     active = torch.arange(len(x), device=x.device)
     for _ in range(steps):
         here = x[active].requires_grad_(True)
@@ -131,6 +162,62 @@ def pgd(
     with torch.no_grad():
         fooled = logits(x).argmax(1) != labels
     return Attacked(x, fooled)
+
+
+class Path(NamedTuple):
+    """An attack step by step; row 0 is the start, row k what step k led to.
+
+    loss: cross-entropy, float [steps + 1, B]; right: whether the decision is the label, bool
+    [steps + 1, B]; pixels: the images after the last step, in [0, 1].
+    """
+
+    loss: Tensor
+    right: Tensor
+    pixels: Tensor
+
+
+def pgd_path(
+    logits: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    labels: Tensor,
+    radius: float,
+    steps: int,
+    step_size: float,
+    start: Tensor | None = None,
+) -> Path:
+    """The loss and the decision at every step of `pgd`, which takes all its steps.
+
+    Paul & Chen (2022) compare models by such losses. With ``until_fooled=True`` `pgd` follows the
+    same path and leaves it at the first wrong decision: its `fooled` is ``~path.right.all(0)``.
+    Arguments and errors as in `pgd`.
+    """
+    _check_pgd(radius, steps, step_size)
+    x = pixels if start is None else start
+    low, high = _ball(pixels, radius)
+    losses, rights = [], []
+    for _ in range(steps):
+        at = slope(logits, x, labels)
+        losses.append(at.loss)
+        rights.append(at.right)
+        x = torch.minimum(torch.maximum(x + step_size * at.gradient.sign(), low), high)
+    with torch.no_grad():
+        scores = logits(x)
+    losses.append(cross_entropy(scores, labels, reduction="none"))
+    rights.append(scores.argmax(1) == labels)
+    return Path(torch.stack(losses), torch.stack(rights), x)
+
+
+def _check_pgd(radius: float, steps: int, step_size: float) -> None:
+    if not (radius >= 0 and steps >= 1 and step_size >= 0):
+        raise ValueError(
+            "an attack needs radius >= 0, steps >= 1, step_size >= 0; "
+            f"got {radius}, {steps}, {step_size}"
+        )
+
+
+def _ball(pixels: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """The least and the greatest pixels within `radius` of the image and within [0, 1]."""
+    return (pixels - radius).clamp_min(0), (pixels + radius).clamp_max(1)
 
 
 def random_start(pixels: Tensor, ids: Sequence[str], radius: float, seed: int = 0) -> Tensor:
