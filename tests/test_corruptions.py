@@ -6,6 +6,7 @@ import imagecorruptions
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from vitlab import statistics as stats
@@ -175,6 +176,11 @@ def test_alexnets_errors_give_resnet50s_published_mce():
     assert stats.mce(errors, np.array(corruptions.ALEXNET)[:, None]) == pytest.approx(
         0.767, abs=0.005
     )
+
+
+def test_alexnets_clean_error_is_that_of_torchvisions_weights():
+    [metrics] = torchvision.models.AlexNet_Weights.IMAGENET1K_V1.meta["_metrics"].values()
+    assert pytest.approx(1 - metrics["acc@1"] / 100, abs=0.001) == corruptions.ALEXNET_CLEAN
 
 
 def test_the_mce_of_mean_errors_is_the_mean_of_images_mces():
