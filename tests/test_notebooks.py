@@ -48,11 +48,12 @@ def test_profiles_name_models_and_images_that_exist(source):
     for values in pages.sizes(jupytext.read(source)).values():
         if "models" in values:
             assert models.select(values["models"])
-        images = values.get("images", "stimuli")
-        assert images == "stimuli" or datasets.is_set(images)
+        for images in datasets.several(values.get("images", "stimuli")):
+            assert images == "stimuli" or datasets.is_set(images)
     colab = pages.sizes(jupytext.read(source)).get("colab", {})
-    if colab.get("images", "stimuli") != "stimuli":
-        assert datasets.manifests()[datasets.set_name(colab["images"])].access == "open"
+    for images in datasets.several(colab.get("images", "stimuli")):
+        if images != "stimuli":
+            assert datasets.manifests()[datasets.set_name(images)].access == "open"
 
 
 def test_a_page_begins_with_what_it_is_and_what_colab_needs(source, root):

@@ -119,7 +119,68 @@ def load(
     return _folder(Path(where), n, seed, subset)
 
 
+def own(where: str | Path, n: int | None = None, seed: int = 0) -> Images:
+    """A set or a folder with its own classes, whatever they are called, for features and probes.
+
+    where: as in `load`, without a list of ids. A class is a folder that holds images, however deep
+        (``a/abbey`` in Places365); or, where all images lie in one folder, what a file
+        ``labels.txt`` beside them gives each (``name class`` a line, the name with or without its
+        suffix), as FGVC-Aircraft's lists do.
+
+    Raises DataError as `load` does, for a single class, and for images that ``labels.txt`` lacks.
+    """
+    if n is not None and n < 1:
+        raise DataError(f"n_images must be at least 1, got {n}")
+    folder, name = Path(where), Path(where).name
+    if isinstance(where, str) and datasets.is_set(where):
+        folder, name = _place(*where.partition("/")[::2]), where
+    if not folder.is_dir():
+        near = nearest(str(where), list(datasets.manifests()))
+        raise DataError(
+            f"image folder {str(folder)!r} does not exist; give a folder with a folder per class, "
+            f"or the name of an image set{near}"
+        )
+    files = [f for f in datasets._files(folder) if f.lower().endswith(SUFFIXES)]
+    names = [file.rpartition("/")[0] for file in files]
+    if set(names) == {""} and (folder / "labels.txt").is_file():
+        lines = (folder / "labels.txt").read_text(encoding="utf-8").splitlines()
+        told = {key: label.strip() for key, _, label in (line.partition(" ") for line in lines)}
+        names = [told.get(file) or told.get(Path(file).stem, "") for file in files]
+        if lost := [file for file, label in zip(files, names, strict=True) if not label]:
+            raise DataError(f"labels.txt in {str(folder)!r} lacks {', '.join(lost[:5])}")
+    categories = tuple(sorted(set(names)))
+    if len(categories) < 2:
+        raise DataError(
+            f"image folder {str(folder)!r} holds {len(files)} images of {len(categories)} class; "
+            "give a folder per class, or a file labels.txt with a line for each image: name class"
+        )
+    chosen = np.arange(len(files))
+    if n is not None and n < len(files):
+        drawn = generator("subset", seed, len(files)).permutation(len(files))[:n]
+        chosen = np.sort(drawn)
+    place = {category: i for i, category in enumerate(categories)}
+    labels = [place[names[i]] for i in chosen]
+    files = [files[i] for i in chosen]
+    sizes = _check(folder, files)
+    return Images(
+        name,
+        pd.DataFrame({"id": files, "label": labels}),
+        categories,
+        "own",
+        lambda i: _open(folder / files[i]),
+        None,
+        digest(*(f"{file}:{size}" for file, size in zip(files, sizes, strict=True)), *labels),
+    )
+
+
 def _set(name: str, inside: str, n: int | None, seed: int, subset: str | Path | None) -> Images:
+    kind = datasets.manifest(name).classes
+    place = _place(name, inside)
+    return _folder(place, n, seed, subset, f"{name}/{inside}".rstrip("/"), kind)
+
+
+def _place(name: str, inside: str) -> Path:
+    """The folder of a set's images, or one inside it; fetched first if it is open and not here."""
     known = datasets.manifest(name)
     if known.state == "can be fetched":
         size = "size unknown" if known.size_gb is None else f"{known.size_gb:g} GB"
@@ -129,7 +190,7 @@ def _set(name: str, inside: str, n: int | None, seed: int, subset: str | Path | 
     if inside and not place.is_dir():
         folders = [p.name for p in place.parent.glob("*/")] if place.parent.is_dir() else []
         raise DataError(f"image set {name} has no folder {inside!r}{nearest(place.name, folders)}")
-    return _folder(place, n, seed, subset, f"{name}/{inside}".rstrip("/"), known.classes)
+    return place
 
 
 def _stimuli(variant: str, split: str, n: int, seed: int, held_out: bool) -> Images:

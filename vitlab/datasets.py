@@ -280,6 +280,17 @@ def set_name(where: str) -> str:
     return where.partition("#")[0].partition("/")[0]
 
 
+def several(where: str) -> list[str]:
+    """The sets or folders that text names, separated by commas; a folder with a comma is one.
+
+    >>> several("cub-200, dtd/dtd/images")
+    ['cub-200', 'dtd/dtd/images']
+    """
+    if Path(where).is_dir():
+        return [where]
+    return [part.strip() for part in where.split(",") if part.strip()]
+
+
 def is_set(where: str) -> bool:
     """Whether text names a set (see `set_name`)."""
     return set_name(where) in manifests()

@@ -183,11 +183,14 @@ def _value(page: str, key: str, text: str, default: Any) -> Any:
 
 
 def _images(where: str) -> str:
-    """A folder as an absolute path; the stimuli and data sets by name as they are."""
+    """Folders as absolute paths; the stimuli and data sets by name as they are."""
     from vitlab import datasets
 
-    known = where == "stimuli" or datasets.is_set(where)
-    return where if known else str(Path(where).resolve())
+    def one(part: str) -> str:
+        known = part == "stimuli" or datasets.is_set(part)
+        return part if known else str(Path(part).resolve())
+
+    return ",".join(one(part) for part in datasets.several(where))
 
 
 def _need_cues(page: str, images: str) -> None:
@@ -213,6 +216,7 @@ def _weights(model: str) -> str:
 def _parts(
     root: Path, name: str, code: list[str], given: dict[str, Any], settings: dict[str, Any]
 ) -> dict[str, str]:
+    from vitlab import datasets
     from vitlab.models import best_device
 
     text = "\n".join(code)
@@ -239,9 +243,12 @@ def _parts(
     if _PACKAGE / "recorded.py" in modules:
         files = sorted((root / "book" / "recorded").glob(f"*/{name}/**/*.*"))
         parts["recorded runs"] = digest(*(f"{path.name} {sha256(path)}" for path in files))
-    folder = Path(settings.get("images", "stimuli"))
-    if folder.is_absolute() and folder.is_dir():
-        listing = sorted(f"{p.relative_to(folder)} {p.stat().st_size}" for p in folder.glob("*/*"))
+    listing: list[str] = []
+    for folder in map(Path, datasets.several(settings.get("images", "stimuli"))):
+        if folder.is_absolute() and folder.is_dir():
+            found = folder.glob("*/*")
+            listing += sorted(f"{p.relative_to(folder)} {p.stat().st_size}" for p in found)
+    if listing:
         parts["images"] = digest(*listing)
     return parts
 
@@ -285,15 +292,17 @@ def check(pages: list[Page]) -> None:
     """
     from vitlab import data, datasets, models
 
-    for images, wanted in {
-        (page.settings.get("images", "stimuli"), page.settings.get("models", "")) for page in pages
+    for where, wanted, needs in {
+        tuple(page.settings.get(key, "") for key in ("images", "models", "needs")) for page in pages
     }:
+        read = data.own if needs == "classes of their own" else data.load
         try:
             if wanted:
                 models.select(wanted)
-            if datasets.is_set(images):
-                datasets.check(images)
-            elif images != "stimuli":
-                data.load(images, n=1)
+            for images in datasets.several(where):
+                if datasets.is_set(images):
+                    datasets.check(images)
+                elif images != "stimuli":
+                    read(images, n=1)
         except (ValueError, OSError) as error:
             raise PageError(str(error)) from None

@@ -98,7 +98,8 @@ def table(pages: list[Page], here: float) -> pd.DataFrame:
 def data_sets(pages: list[Page]) -> pd.DataFrame:
     """The data sets that the pages name: gigabytes (NaN: unknown), whether they can be had."""
     given = {str(page.settings.get("images", "stimuli")) for page in pages}
-    names = {datasets.set_name(name) if datasets.is_set(name) else name for name in given}
+    each = {part for where in given for part in datasets.several(where)}
+    names = {datasets.set_name(name) if datasets.is_set(name) else name for name in each}
     known = datasets.table().set_index("name")
     rows: list[dict[str, Any]] = []
     for name in sorted(names - {"stimuli"}):

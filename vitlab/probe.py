@@ -1,0 +1,78 @@
+"""Linear probes of frozen features, and features under BatchNorm's batch statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vitlab.files import digest
+from vitlab.models import Model
+
+GRID = tuple(10.0**power for power in range(-4, 3))
+FOLDS = 4
+
+
+def fit(
+    features: np.ndarray,
+    labels: np.ndarray,
+    grid: Sequence[float] = GRID,
+    folds: int = FOLDS,
+) -> Pipeline:
+    """Logistic regression on standardised features, its regulariser chosen by cross-validation.
+
+    features: float [n, d]; labels: [n]. C is the value of `grid` with the least log loss, summed
+    over stratified folds in the order of the images; the first such value on ties. Nothing but
+    `features` is looked at, so that a test set stays one.
+
+    Returns scikit-learn's pipeline, fitted to all of `features`.
+
+    Raises ValueError for fewer than two classes and for a class with fewer images than folds.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) < 2 or counts.min() < folds:
+        raise ValueError(
+            f"a probe with {folds} folds needs two classes or more of {folds} images each; "
+            f"there are {len(classes)}, the smallest of {counts.min() if len(counts) else 0}"
+        )
+    features, grid = np.asarray(features, float), sorted(grid)
+    losses = np.zeros(len(grid))
+    for train, held in StratifiedKFold(folds).split(features, labels):
+        scale = StandardScaler().fit(features[train])
+        x, unseen = scale.transform(features[train]), scale.transform(features[held])
+        if x.shape[1] > len(x):  # the optimum lies in the span of x: the same problem, smaller
+            basis = np.linalg.qr(x.T).Q
+            x, unseen = x @ basis, unseen @ basis
+        # From the strongest regulariser on, each solution is near the next one.
+        model = LogisticRegression(warm_start=True, max_iter=5000)
+        for place, c in enumerate(grid):
+            guess = model.set_params(C=c).fit(x, labels[train]).predict_proba(unseen)
+            losses[place] += log_loss(labels[held], guess, labels=classes, normalize=False)
+    best = LogisticRegression(C=grid[int(losses.argmin())], max_iter=5000)
+    return make_pipeline(StandardScaler(), best).fit(features, labels)
+
+
+def batch_statistics(model: Model) -> Model:
+    """A copy of a model whose BatchNorm layers normalise by the batch at hand.
+
+    So does a network that is trained or tested without ``eval()``, as in the released transfer
+    script of Naseer et al. 2021: what it says of an image depends on the other images of the batch.
+    Everything else of the copy stays in evaluation mode, and the model itself as it is.
+
+    Raises ValueError for a model without BatchNorm.
+    """
+    net = deepcopy(model.net)
+    layers = [layer for layer in net.modules() if isinstance(layer, _BatchNorm)]
+    if not layers:
+        raise ValueError(f"{model.name} has no BatchNorm layers")
+    for layer in layers:
+        layer.train()
+    return replace(model, net=net, weights=digest(model.weights, "batch statistics"))
