@@ -67,7 +67,7 @@ def test_hue_travels_with_texture():
 def test_variants_of_an_index_share_their_object():
     masks = {
         variant: stimuli.draw_mask(stimuli.describe("test", 5, 0, variant)).tobytes()
-        for variant in ("natural", "stylised", "silhouette", "edges")
+        for variant in ("natural", "stylised", "silhouette", "edges", "flat", "sketch", "inverted")
     }
     assert len(set(masks.values())) == 1
 
@@ -90,6 +90,69 @@ def test_the_object_is_inside_the_picture_and_only_there():
         changed = (picture != plain).any(2)
         assert not (changed & (mask == 0)).any(), "another hue changed the background"
         assert changed[mask == 1].mean() > 0.9
+
+
+def test_old_variants_are_as_the_zoo_was_trained_on_them():
+    # Mean grey level of 32 pictures before renditions and hard stimuli were added.
+    means = {
+        "natural": 171.686,
+        "cue-conflict": 161.871,
+        "stylised": 173.009,
+        "silhouette": 188.683,
+        "edges": 235.16,
+        "texture-only": 85.589,
+    }
+    for variant, mean in means.items():
+        scenes = [stimuli.describe("test", i, 0, variant) for i in range(32)]
+        pictures, _ = stimuli.render(scenes)
+        assert pictures.double().mean().item() == pytest.approx(mean, abs=0.005)
+
+
+def test_renditions_keep_the_object_and_lose_what_they_say():
+    for i in range(16):
+        natural, mask = stimuli.draw(stimuli.describe("test", i))
+        inverted, _ = stimuli.draw(stimuli.describe("test", i, variant="inverted"))
+        assert np.array_equal(inverted, 255 - natural)
+        flat, _ = stimuli.draw(stimuli.describe("test", i, variant="flat"))
+        assert len(np.unique(flat[mask == 1], axis=0)) == 1  # no texture
+        assert (flat[mask == 0] == 255).all()
+        sketch, _ = stimuli.draw(stimuli.describe("test", i, variant="sketch"))
+        assert (sketch[..., 0] == sketch[..., 1]).all()
+        assert (sketch[..., 1] == sketch[..., 2]).all()
+        ink = 255 - sketch[..., 0].astype(float)
+        edges = 255 - stimuli.draw(stimuli.describe("test", i, variant="edges"))[0][..., 0]
+        assert ink[edges > 128].mean() > 3 * ink.mean()  # along the outline
+        assert ink[mask == 1].mean() > ink[mask == 0].mean()  # hatched inside
+
+
+def test_hard_stimuli_are_smaller_turned_further_and_partly_covered():
+    scenes = [stimuli.describe("test", i, variant="hard") for i in range(160)]
+    plain = [stimuli.describe("test", i) for i in range(160)]
+    assert [s.label for s in scenes] == [s.label for s in plain]
+    assert [(s.shape, s.texture, s.hue) for s in scenes] == [
+        (s.shape, s.texture, s.hue) for s in plain
+    ]
+    shrunk = np.array([a.scale / b.scale for a, b in zip(scenes, plain, strict=True)])
+    assert ((shrunk > 0.75) & (shrunk <= 1)).all()
+    assert shrunk.mean() == pytest.approx(0.875, abs=0.02)  # uniform from 0.75 to 1
+    turned = np.array([a.angle - b.angle for a, b in zip(scenes, plain, strict=True)])
+    assert np.abs(turned).max() <= 70
+    assert np.abs(turned).mean() == pytest.approx(35, abs=5)
+    hidden = []
+    for scene in scenes[:48]:
+        picture, mask = stimuli.draw(scene)
+        whole = stimuli.draw_mask(replace(scene, variant="natural"))
+        assert np.array_equal(mask, stimuli.draw_mask(scene))
+        assert (mask <= whole).all()
+        hidden.append(1 - mask.sum() / whole.sum())
+        covered = (whole == 1) & (mask == 0)
+        # What covers the object is one grey, but for the grain.
+        if covered.sum() >= 20:
+            assert picture[covered].mean(0).std() < 3
+            assert picture[covered].std(0).mean() == pytest.approx(0.03 * 255, rel=0.35)
+    assert 0.02 < np.mean(hidden) < 0.25
+    assert min(hidden) == 0
+    assert max(hidden) < 0.6
 
 
 def test_held_out_shapes_and_textures_are_new():

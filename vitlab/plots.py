@@ -1,4 +1,4 @@
-"""Figures in one style: ViTs orange, CNNs blue, a band per interval, thin lines for the seeds."""
+"""Figures in one style: ViTs warm, CNNs cool, a band per interval, thin lines for the seeds."""
 
 from __future__ import annotations
 
@@ -20,8 +20,28 @@ COLOURS = {
     "ViT stylised": "#e8a33d",
     "CNN stylised": "#6fb0e0",
     "people": "#3c7a3c",
+    "ViT without position": "#8c2f7a",
+    "ViT, patch 16": "#d98a5f",
+    "ViT, patch 32": "#ecc4a8",
+    "ViT distilled": "#9a7b1c",
+    "ViT shape-distilled": "#b3123e",
+    "ViT AugMix": "#7d3306",
+    "ViT, 1/4 of the images": "#dd8755",
+    "ViT, 1/16 of the images": "#efc3a6",
+    "Swin": "#a83c6b",
+    "CNN with SE": "#1a8a8a",
+    "RegNetY": "#4b4aa8",
+    "CNN AugMix": "#0d2c52",
+    "CNN, 1/4 of the images": "#7a9fcb",
+    "CNN, 1/16 of the images": "#bccfe5",
 }
-MARKERS = {"ViT": "o", "CNN": "s", "ViT stylised": "D", "CNN stylised": "^", "people": "*"}
+MARKERS = {
+    **{group: "s" for group in COLOURS if group.startswith(("CNN", "RegNetY"))},
+    "ViT stylised": "D",
+    "CNN stylised": "^",
+    "Swin": "P",
+    "people": "*",
+}
 
 
 def style() -> None:
@@ -91,6 +111,30 @@ def intervals(axes: Axes, rows: Sequence[tuple[str, Interval, str]], zero: bool 
     axes.grid(axis="y", visible=False)
     if zero:
         axes.axvline(0, color="grey", linewidth=1)
+
+
+def dots(axes: Axes, rows: Sequence[tuple[str, Interval, str]]) -> None:
+    """Numbers with intervals, a line per text and a mark per group: (text, interval, group)."""
+    texts = list(dict.fromkeys(text for text, _, _ in rows))
+    groups = list(dict.fromkeys(group for _, _, group in rows))
+    for k, group in enumerate(groups):
+        mine = [(texts.index(text), i) for text, i, g in rows if g == group]
+        shift = 0.6 * (k - (len(groups) - 1) / 2) / max(len(groups), 3)
+        ends = np.array([[i.value, i.value - i.low, i.high - i.value] for _, i in mine]).T
+        axes.errorbar(
+            ends[0],
+            [y + shift for y, _ in mine],
+            xerr=ends[1:].clip(0),
+            color=colour(group),
+            marker=MARKERS.get(group, "o"),
+            linestyle="none",
+            elinewidth=2,
+            label=group,
+        )
+    axes.set_yticks(range(len(texts)), texts)
+    axes.set_ylim(len(texts) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def gallery(
