@@ -105,14 +105,18 @@ def test_the_zoo_is_what_its_index_says():
     for name, entry in zoo.items():
         model = models.load(name)
         assert sum(p.numel() for p in model.net.parameters()) == entry["parameters"]
-        assert entry["curve"][-1]["images"] == train.RECIPE["images"] * train.RECIPE["epochs"]
-    sizes = [entry["parameters"] for entry in zoo.values()]
-    assert max(sizes) / min(sizes) < 1.1
+        recipe = {**train.RECIPE, **entry.get("recipe", {})}
+        steps = recipe["images"] // recipe["batch"] * recipe["epochs"]
+        assert entry["curve"][-1]["images"] == steps * recipe["batch"]
+        assert steps == pytest.approx(4000, rel=0.01), "all learn for equally many steps"
+    sizes = {name: entry["parameters"] for name, entry in zoo.items()}
+    del sizes["mini/vit-patch32-0"]  # its patches hold 3,072 numbers each
+    assert max(sizes.values()) / min(sizes.values()) < 1.1
     assert sum(path.stat().st_size for path in models.ZOO.iterdir()) < 40e6
 
 
 def test_natural_models_are_good_and_equally_so():
-    natural = {n: e for n, e in models.zoo().items() if e["stimuli"] == "natural"}
+    natural = {n: e for n, e in models.zoo().items() if e["group"] in ("ViT", "CNN")}
     assert len(natural) == 6
     measured = {}
     for name, entry in natural.items():

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from vitlab import models, stimuli
@@ -40,13 +41,43 @@ RECIPE: dict[str, Any] = {
     "gradient_norm": 1.0,
     "augmentation": "none",
 }
+# What single findings ask for beside the pair and its stylised twins: name -> architecture, group,
+# and where its recipe departs. A smaller share of the stimuli is seen more often: equal steps.
+_QUARTER, _SIXTEENTH = {"images": 8_000, "epochs": 16}, {"images": 2_000, "epochs": 64}
+_AUGMIX = {"augmentation": "AugMix"}
+# Both teachers are always right on natural stimuli and would teach the same. On mixed ones, which
+# DeiT's recipe has too, each answers by the cue it goes by.
+_MIXED = {"augmentation": "Mixup or CutMix"}
+SPECIAL: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "vit-no-position": ("vit-no-position", "ViT without position", {}),
+    "vit-patch16": ("vit-patch16", "ViT, patch 16", {}),
+    "vit-patch32": ("vit-patch32", "ViT, patch 32", {}),
+    "vit-distilled": ("vit-two-tokens", "ViT distilled", {**_MIXED, "teacher": "mini/cnn-0"}),
+    "vit-shape-distilled": (
+        "vit-two-tokens",
+        "ViT shape-distilled",
+        {**_MIXED, "teacher": "mini/cnn-stylised-0"},
+    ),
+    "swin": ("swin", "Swin", {}),
+    "cnn-se": ("cnn-se", "CNN with SE", {}),
+    "regnety": ("regnety", "RegNetY", {}),
+    "vit-augmix": ("vit", "ViT AugMix", _AUGMIX),
+    "cnn-augmix": ("cnn", "CNN AugMix", _AUGMIX),
+    "vit-quarter": ("vit", "ViT, 1/4 of the images", _QUARTER),
+    "vit-sixteenth": ("vit", "ViT, 1/16 of the images", _SIXTEENTH),
+    "cnn-quarter": ("cnn", "CNN, 1/4 of the images", _QUARTER),
+    "cnn-sixteenth": ("cnn", "CNN, 1/16 of the images", _SIXTEENTH),
+}
 TEST_IMAGES = 1_600
 _CHECKPOINT_SECONDS = 30
 
 
 def plan() -> dict[str, dict[str, Any]]:
-    """Every model of the zoo: name -> architecture, stimuli it learns from, seed, group."""
-    return {
+    """Every model of the zoo: name -> architecture, stimuli it learns from, seed, group.
+
+    "recipe" is there where a model departs from `RECIPE`, and says in what.
+    """
+    pairs = {
         f"mini/{arch}{'-stylised' if diet == 'stylised' else ''}-{seed}": {
             "arch": arch,
             "stimuli": diet,
@@ -57,6 +88,17 @@ def plan() -> dict[str, dict[str, Any]]:
         for arch in ("vit", "cnn")
         for seed in (0, 1, 2)
     }
+    special = {
+        f"mini/{name}-0": {
+            "arch": arch,
+            "stimuli": "natural",
+            "seed": 0,
+            "group": group,
+            **({"recipe": change} if change else {}),
+        }
+        for name, (arch, group, change) in SPECIAL.items()
+    }
+    return {**pairs, **special}
 
 
 def _fingerprint(variant: str) -> str:
@@ -80,6 +122,46 @@ def _pictures(variant: str, count: int, folder: Path) -> Tensor:
                 store[first : first + 500] = stimuli.render(scenes)[0].numpy()
             store.flush()
     return torch.from_numpy(np.load(path))
+
+
+def _augmix(pictures: Tensor, keys: list[tuple]) -> Tensor:
+    """AugMix (Hendrycks et al. 2020) without its consistency loss: uint8 [B, 3, H, W] to the same.
+
+    None of its operations is one of ImageNet-C's corruptions. Each picture has its own key.
+    """
+    mix = v2.AugMix(all_ops=False)
+    with torch.random.fork_rng(devices=[]):
+        done = []
+        for picture, key in zip(pictures, keys, strict=True):
+            torch.manual_seed(int(generator("augmix", *key).integers(2**31)))
+            done.append(mix(picture))
+    return torch.stack(done)
+
+
+def mixed(pixels: Tensor, labels: Tensor, key: tuple) -> tuple[Tensor, Tensor]:
+    """Mixup (alpha 0.8) or CutMix (alpha 1), even odds, DeiT's settings as we remember them.
+
+    pixels: float [B, 3, H, W]; labels: long [B]. Returns pixels and shares of classes [B, 16].
+    """
+    choice = v2.RandomChoice(
+        [v2.MixUp(alpha=0.8, num_classes=16), v2.CutMix(alpha=1.0, num_classes=16)]
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator("mix", *key).integers(2**31)))
+        return choice(pixels, labels)
+
+
+def _loss(answer: Any, labels: Tensor, advice: Tensor | None, smoothing: float) -> Tensor:
+    """Cross entropy with labels; with a teacher, its mean with that of the other head's answer.
+
+    labels: classes, long [B], or their shares [B, classes]. advice: the teacher's decisions, long
+    [B]: hard distillation, DeiT's default (Touvron et al. 2021); `answer` is then a pair.
+    """
+    if advice is None:
+        return F.cross_entropy(answer, labels, label_smoothing=smoothing)
+    by_class, by_teacher = answer
+    own = F.cross_entropy(by_class, labels, label_smoothing=smoothing)
+    return (own + F.cross_entropy(by_teacher, advice)) / 2
 
 
 def _learning_rate(step: int, steps: int, recipe: dict[str, Any]) -> float:
@@ -115,9 +197,12 @@ def train(name: str, work: Path, recipe: dict[str, Any] = RECIPE, stop_after: in
     stop_after: leave after so many steps, as a kill would (for tests).
     """
     entry = plan()[name]
+    recipe = {**recipe, **entry.get("recipe", {})}
     seed, variant, arch = entry["seed"], entry["stimuli"], entry["arch"]
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    stamp = digest(name, recipe, _fingerprint(variant))
+    teacher = recipe.get("teacher")
+    taught = [models.zoo()[teacher]["sha256"]] if teacher else []
+    stamp = digest(name, recipe, _fingerprint(variant), *taught)
     stem = name.removeprefix("mini/")
     weights_file, checkpoint_file = work / f"{stem}.safetensors", work / f"{stem}.checkpoint.pt"
     record_file = work / f"{stem}.json"
@@ -130,8 +215,11 @@ def train(name: str, work: Path, recipe: dict[str, Any] = RECIPE, stop_after: in
     labels = torch.arange(len(pictures)) % 16
     torch.manual_seed(int(generator("weights", seed).integers(2**31)))
     net = models.ARCHITECTURES[arch]().to(device)
-    if arch == "cnn":
+    if arch in ("cnn", "cnn-se", "regnety"):
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if teacher:  # in training, a student answers once per token
+        master = models.load(teacher, device)
+        net.set_distilled_training(True)  # type: ignore[operator]
     normalise = models.Model(name, net, "", "stimuli", "").normalise
     optimiser = torch.optim.AdamW(
         net.parameters(),
@@ -176,13 +264,23 @@ def train(name: str, work: Path, recipe: dict[str, Any] = RECIPE, stop_after: in
             shuffled = epoch
         place *= batch
         chosen = torch.from_numpy(order[place : place + batch])
-        pixels = pictures[chosen].to(device).float() / 255
+        shown = pictures[chosen]
+        if recipe["augmentation"] == "AugMix":
+            shown = _augmix(shown, [(seed, epoch, int(i)) for i in chosen])
+        pixels, answers = shown.to(device).float() / 255, labels[chosen].to(device)
+        if recipe["augmentation"] == "Mixup or CutMix":
+            pixels, answers = mixed(pixels, answers, (seed, step))
+        advice = None
+        if teacher:
+            with torch.no_grad():
+                advice = master.logits(pixels).argmax(1)
         for group in optimiser.param_groups:
             group["lr"] = _learning_rate(step, steps, recipe)
-        loss = F.cross_entropy(
+        loss = _loss(
             net(normalise(pixels)),
-            labels[chosen].to(device),
-            label_smoothing=recipe["label_smoothing"],
+            answers,
+            advice,
+            recipe["label_smoothing"],
         )
         optimiser.zero_grad()
         loss.backward()
