@@ -286,7 +286,7 @@ def several(where: str) -> list[str]:
     >>> several("cub-200, dtd/dtd/images")
     ['cub-200', 'dtd/dtd/images']
     """
-    if Path(where).is_dir():
+    if where and Path(where).is_dir():
         return [where]
     return [part.strip() for part in where.split(",") if part.strip()]
 
