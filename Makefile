@@ -19,9 +19,10 @@ STAMP := $(VENV)/.ready
 book: $(STAMP)
 	$(BIN)/vitlab build --profile $(PROFILE)
 
-# One thread a process: the suite starts many, and threads that wait for each other crawl.
+# A process per core, a thread per process: threads that wait for each other's cores crawl. A file's
+# tests stay together, for what they share.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check vitlab tests
