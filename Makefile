@@ -25,15 +25,15 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(STAMP)
-	$(BIN)/ruff check vitlab tests
-	$(BIN)/ruff format --check vitlab tests
+	$(BIN)/ruff check vitlab tests tools
+	$(BIN)/ruff format --check vitlab tests tools
 	$(BIN)/mypy
 
 zoo: $(STAMP)
 	$(BIN)/vitlab zoo
 
 bench: $(STAMP)
-	$(BIN)/vitlab bench
+	$(BIN)/python tools/bench.py
 
 notebooks: $(STAMP)
 	$(BIN)/vitlab notebooks

@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 import torch
 
-from vitlab import attacks, data, features
+from vitlab.attacks import gradient as attacks
+from vitlab.images import load as data
+from vitlab.inside import tokens as features
 from vitlab.models import load
 
 

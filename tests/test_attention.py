@@ -6,8 +6,11 @@ from sklearn.metrics import jaccard_score
 from torch import nn
 from torchvision.transforms import v2
 
-from vitlab import attention, data, features, models
+from vitlab import models
 from vitlab.conditions.patchdrop import object_share
+from vitlab.images import load as data
+from vitlab.inside import attention
+from vitlab.inside import tokens as features
 from vitlab.models import load
 from vitlab.rng import generator
 

@@ -11,7 +11,8 @@ import time
 import nbformat
 import pytest
 
-from vitlab import book, build, pages, recorded
+from vitlab.book import build, pages, recorded
+from vitlab.book import site as book
 
 PAGE = """---
 jupytext:
@@ -275,7 +276,7 @@ PROFILES = {
 }
 ```
 """
-TAKE = """from vitlab.profiles import choose
+TAKE = """from vitlab.book.profiles import choose
 n, share = choose(PROFILES, profile, n=n, share=share)
 """
 

@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 
-from vitlab import cluster, data, evaluate
 from vitlab.conditions import CLEAN, Condition, patchdrop
+from vitlab.images import load as data
 from vitlab.models import load
+from vitlab.trials import dask as cluster
+from vitlab.trials import run as evaluate
 
 CONDITIONS = [CLEAN, *patchdrop.random([0.5], (8, 8), seed=1)]
 EXACT = ["model", "condition", "level", "draw", "image", "label", "prediction"]

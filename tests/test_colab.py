@@ -11,7 +11,7 @@ import nbformat
 import papermill
 import pytest
 
-from vitlab import pages
+from vitlab.book import pages
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))

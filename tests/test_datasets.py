@@ -18,9 +18,12 @@ import pytest
 import yaml
 from conftest import photograph
 
-from vitlab import cli, data, datasets, download
-from vitlab.datasets import DataError
-from vitlab.download import DownloadError
+from vitlab import cli
+from vitlab.images import catalogue as datasets
+from vitlab.images import download
+from vitlab.images import load as data
+from vitlab.images.catalogue import DataError
+from vitlab.images.download import DownloadError
 
 # An entry of a paper's file that names no data set.
 NO_SET = {

@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import Means
 
-from vitlab import data, evaluate
 from vitlab.conditions import CLEAN, Condition, patchdrop
+from vitlab.images import load as data
 from vitlab.models import Model, load
+from vitlab.trials import run as evaluate
 
 DROPS = [CLEAN, *patchdrop.random([0.25, 0.5], (8, 8), draws=2, seed=1)]
 
@@ -113,7 +114,8 @@ def test_kill_9_in_the_middle_loses_no_piece(tmp_path):
 import sys, time, torch
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 from test_evaluate import seen_model
-from vitlab import data, evaluate
+from vitlab.images import load as data
+from vitlab.trials import run as evaluate
 from vitlab.conditions import Condition
 def slow(batch):
     time.sleep(0.05)

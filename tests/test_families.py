@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitlab import data, families, stimuli
+from vitlab.images import load as data
+from vitlab.stimuli import scenes as stimuli
+from vitlab.stimuli import transfer as families
 
 NAMES = list(families.FAMILIES)
 

@@ -4,7 +4,9 @@ import pytest
 import timm
 import torch
 
-from vitlab import data, features, models
+from vitlab import models
+from vitlab.images import load as data
+from vitlab.inside import tokens as features
 from vitlab.models import load
 
 

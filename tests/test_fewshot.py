@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from vitlab import fewshot
+from vitlab.inside import episodes as fewshot
 
 LABELS = torch.arange(160) % 8
 

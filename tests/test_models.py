@@ -13,8 +13,10 @@ from safetensors.torch import save_file
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from vitlab import features, models, train
+from vitlab import models
+from vitlab.inside import tokens as features
 from vitlab.models import Model, ModelError
+from vitlab.training import loop as train
 
 
 def test_names_and_patterns():

@@ -4,7 +4,9 @@ import jupytext
 import nbformat
 import pytest
 
-from vitlab import build, claims, datasets, models, pages, profiles
+from vitlab import claims, models
+from vitlab.book import build, pages, profiles
+from vitlab.images import catalogue as datasets
 
 PAGES = sorted((build._PACKAGE.parent / "notebooks").glob("*.md"))
 

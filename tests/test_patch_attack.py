@@ -6,7 +6,9 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from vitlab import data, features, patch_attack
+from vitlab.attacks import patch as patch_attack
+from vitlab.images import load as data
+from vitlab.inside import tokens as features
 from vitlab.models import load
 
 IDS = [f"image{i}" for i in range(400)]

@@ -4,7 +4,8 @@ import pytest
 import timm
 import torch
 
-from vitlab import cli, models, pages, plan
+from vitlab import cli, models
+from vitlab.book import pages, plan
 
 
 def test_operations_are_the_published_ones():

@@ -7,7 +7,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from vitlab import features, probe
+from vitlab.inside import probes as probe
+from vitlab.inside import tokens as features
 from vitlab.models import Model
 
 

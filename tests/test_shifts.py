@@ -8,8 +8,10 @@ from conftest import photograph
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from vitlab import data, shifts, stimuli
+from vitlab.images import load as data
+from vitlab.images import shifts
 from vitlab.models import MINI_CONFIG, Model
+from vitlab.stimuli import scenes as stimuli
 
 
 def linear(classes: int, seed: int = 0, size: int = 64) -> torch.nn.Module:

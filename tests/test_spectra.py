@@ -3,7 +3,7 @@ import pytest
 import scipy.fft
 import torch
 
-from vitlab import spectra
+from vitlab.statistics import spectra
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (224, 224), (7, 12)])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vitlab import stability
+from vitlab.statistics import stability
 
 
 def paper_distance(sigma):

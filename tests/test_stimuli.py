@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitlab import stimuli
+from vitlab.stimuli import scenes as stimuli
 
 
 @pytest.mark.parametrize("variant", stimuli.VARIANTS)

@@ -1,7 +1,7 @@
 import torch
 from safetensors.torch import load_file
 
-from vitlab import train
+from vitlab.training import loop as train
 
 TINY = {**train.RECIPE, "images": 128, "epochs": 3}
 

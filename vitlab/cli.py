@@ -57,9 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     zoo.add_argument("--fresh", action="store_true", help="throw finished and unfinished work away")
 
     commands.add_parser("notebooks", help="bring the .ipynb files in step with the .md files")
-    bench = commands.add_parser("bench", help="measure the numbers that the README promises")
-    bench.add_argument("parts", nargs="*", help="words of the parts to measure; all if none")
-
     given = parser.parse_args(arguments)
     try:
         return _COMMANDS[given.command](given)
@@ -78,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _build(given: argparse.Namespace) -> int:
-    from vitlab import build
+    from vitlab.book import build
 
     return build.build(
         given.pages,
@@ -91,7 +88,7 @@ def _build(given: argparse.Namespace) -> int:
 
 
 def _plan(given: argparse.Namespace) -> int:
-    from vitlab import pages, plan
+    from vitlab.book import pages, plan
 
     chosen = pages.choose(pages.find_root(), given.pages, _parameters(given), given.profile)
     print(plan.text(chosen))
@@ -101,7 +98,7 @@ def _plan(given: argparse.Namespace) -> int:
 def _record(given: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from vitlab import recorded
+    from vitlab.book import recorded
 
     kept = recorded.record(Path(given.build), given.name)
     print(f"kept as {given.name}: {', '.join(kept)}; build the book to see them")
@@ -119,7 +116,7 @@ def _parameters(given: argparse.Namespace) -> dict[str, str]:
 
 
 def _data(given: argparse.Namespace) -> int:
-    from vitlab import datasets
+    from vitlab.images import catalogue as datasets
 
     if given.action == "list":
         for m in datasets.manifests().values():
@@ -140,23 +137,18 @@ def _data(given: argparse.Namespace) -> int:
 
 
 def _zoo(given: argparse.Namespace) -> int:
-    from vitlab import pages, train
+    from vitlab.book import pages
+    from vitlab.training import loop as train
 
     train.train_all(given.models, pages.find_root() / "build" / "zoo", given.fresh)
     return 0
 
 
 def _notebooks(given: argparse.Namespace) -> int:
-    from vitlab import pages
+    from vitlab.book import pages
 
     pages.sync(pages.find_root())
     return 0
-
-
-def _bench(given: argparse.Namespace) -> int:
-    from vitlab import bench, pages
-
-    return bench.main(pages.find_root(), given.parts)
 
 
 _COMMANDS = {
@@ -166,7 +158,6 @@ _COMMANDS = {
     "data": _data,
     "notebooks": _notebooks,
     "zoo": _zoo,
-    "bench": _bench,
 }
 
 if __name__ == "__main__":

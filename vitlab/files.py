@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,13 @@ def digest(*parts: object) -> str:
     """A short fingerprint (16 hexadecimal digits) of the text of `parts`."""
     text = "\x1f".join(str(part) for part in parts)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def nearest(wanted: str, known: Sequence[str]) -> str:
+    """The end of an error message: the known names nearest to `wanted`, or all of them.
+
+    >>> nearest("mini/vot-0", ["mini/vit-0", "mini/cnn-0"])
+    '; nearest: mini/vit-0, mini/cnn-0'
+    """
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.4)
+    return f"; nearest: {', '.join(near)}" if near else f"; known: {', '.join(known)}"

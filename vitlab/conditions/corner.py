@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitlab.conditions import Batch, Condition
-from vitlab.errors import nearest
+from vitlab.files import nearest
 
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 SHARE = 128 / 224  # the paper's: the small picture's side over the canvas's

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vitlab.conditions import Batch, Condition
-from vitlab.errors import nearest
+from vitlab.files import nearest
 from vitlab.rng import generator
 
 GROUPS = {

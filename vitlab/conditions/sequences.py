@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as geometry
 
 from vitlab.conditions import Batch
-from vitlab.errors import nearest
+from vitlab.files import nearest
 from vitlab.rng import generator
 
 FRAMES = 31

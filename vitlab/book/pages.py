@@ -17,11 +17,11 @@ import jupytext
 import nbformat
 import yaml
 
-from vitlab import claims, profiles
-from vitlab.errors import nearest
-from vitlab.files import digest, sha256, write_text
+from vitlab import claims
+from vitlab.book import profiles
+from vitlab.files import digest, nearest, sha256, write_text
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _NOT_SETTABLE = ("profile", "out")
 
 
@@ -184,7 +184,7 @@ def _value(page: str, key: str, text: str, default: Any) -> Any:
 
 def _images(where: str) -> str:
     """Folders as absolute paths; the stimuli and data sets by name as they are."""
-    from vitlab import datasets
+    from vitlab.images import catalogue as datasets
 
     def one(part: str) -> str:
         known = part == "stimuli" or datasets.is_set(part)
@@ -194,7 +194,8 @@ def _images(where: str) -> str:
 
 
 def _need_cues(page: str, images: str) -> None:
-    from vitlab import data, datasets
+    from vitlab.images import catalogue as datasets
+    from vitlab.images import load as data
 
     if datasets.is_set(images) and not datasets.available(datasets.set_name(images)):
         return  # what is not here yet is told when it is
@@ -216,7 +217,7 @@ def _weights(model: str) -> str:
 def _parts(
     root: Path, name: str, code: list[str], given: dict[str, Any], settings: dict[str, Any]
 ) -> dict[str, str]:
-    from vitlab import datasets
+    from vitlab.images import catalogue as datasets
     from vitlab.models import best_device
 
     text = "\n".join(code)
@@ -290,7 +291,9 @@ def check(pages: list[Page]) -> None:
 
     Raises PageError.
     """
-    from vitlab import data, datasets, models
+    from vitlab import models
+    from vitlab.images import catalogue as datasets
+    from vitlab.images import load as data
 
     for where, wanted, needs in {
         tuple(page.settings.get(key, "") for key in ("images", "models", "needs")) for page in pages

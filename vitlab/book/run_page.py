@@ -1,4 +1,4 @@
-"""Run one notebook with papermill in a process of its own; started by `vitlab.build`.
+"""Run one notebook with papermill in a process of its own; started by `vitlab.book.build`.
 
 Ends with the build that started it: a build killed with -9 leaves no kernel behind.
 """

@@ -23,11 +23,11 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from vitlab import datasets, stimuli
-from vitlab.datasets import SUFFIXES, DataError
-from vitlab.errors import nearest
-from vitlab.files import digest
+from vitlab.files import digest, nearest
+from vitlab.images import catalogue as datasets
+from vitlab.images.catalogue import SUFFIXES, DataError
 from vitlab.rng import generator
+from vitlab.stimuli import scenes as stimuli
 
 # How a whole file of the two common formats ends; a download or copy that broke off does not.
 _ENDINGS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND\xaeB`\x82"}

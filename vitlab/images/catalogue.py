@@ -26,9 +26,15 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from vitlab.download import DownloadError, check_room, disk_errors, resuming, unpack, was_resumed
-from vitlab.errors import nearest
-from vitlab.files import write_json
+from vitlab.files import nearest, write_json
+from vitlab.images.download import (
+    DownloadError,
+    check_room,
+    disk_errors,
+    resuming,
+    unpack,
+    was_resumed,
+)
 
 ACCESS = ("open", "form", "gone")
 CLASSES = ("imagenet", "imagenet-16", "own", "none")
@@ -112,8 +118,8 @@ class Manifest:
 
 def manifests_folder() -> Path:
     """Where the manifests lie: inside the installed package, or in the checkout."""
-    inside = Path(__file__).parent / "data_manifests"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "data_manifests"
+    inside = Path(__file__).parents[1] / "data_manifests"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "data_manifests"
 
 
 def manifests() -> dict[str, Manifest]:

@@ -12,7 +12,8 @@ import nbformat
 import pandas as pd
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from vitlab import claims, recorded
+from vitlab import claims
+from vitlab.book import recorded
 
 State = Callable[[Path], dict[str, Any]]
 

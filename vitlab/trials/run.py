@@ -3,7 +3,7 @@
 An image is decoded once; all conditions of all models are computed from it while the next batch is
 being decoded. Trials go to Parquet in pieces of 256 images, each written whole, so memory does not
 grow with the data and a killed run goes on from its last piece. Where a Dask cluster is at hand
-(see `vitlab.cluster`) its workers do the pieces, a model at a time.
+(see `vitlab.trials.dask`) its workers do the pieces, a model at a time.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vitlab import cluster
 from vitlab.conditions import Batch, Condition, patchdrop
-from vitlab.data import Images, decision_matrix
 from vitlab.files import digest, whole, write_json
+from vitlab.images.load import Images, decision_matrix
 from vitlab.models import Model, best_device
+from vitlab.trials import dask as cluster
 
 VALUES = ("prediction", "confidence", "p_label")
 PIECE = 256  # images in a piece; never the batch size, so that another batch size can resume

@@ -25,7 +25,7 @@ class RecordError(ValueError):
 
 def folder() -> Path:
     """Where recorded runs are kept in this checkout: ``book/recorded``; elsewhere it is missing."""
-    return Path(__file__).resolve().parents[1] / "book" / "recorded"
+    return Path(__file__).resolve().parents[2] / "book" / "recorded"
 
 
 def record(build: Path, run: str, into: Path | None = None) -> list[str]:

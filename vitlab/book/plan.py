@@ -12,8 +12,9 @@ import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitlab import datasets, models
-from vitlab.pages import Page
+from vitlab import models
+from vitlab.book.pages import Page
+from vitlab.images import catalogue as datasets
 
 # What a free Colab GPU (NVIDIA T4, 8.1 TFLOP/s on paper) sustains in 32 bit on such networks.
 # An assumption, not a measurement of this project: expect the hours to be off by a factor of two.

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from vitlab.errors import nearest
+from vitlab.files import nearest
 
 PROFILES = ("mini", "colab", "full")
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vitlab.data import DataError, Images, decision_matrix
-from vitlab.errors import nearest
+from vitlab.files import nearest
+from vitlab.images.load import DataError, Images, decision_matrix
 from vitlab.models import Model, undecided
 
 NEEDS = ("class token", "blocks", "block decisions", "attention", "features", "decisions")

@@ -28,11 +28,13 @@ import jupytext
 import nbformat
 import yaml
 
-from vitlab import book, claims, models, pages, recorded
+from vitlab import claims, models
+from vitlab.book import pages, recorded
+from vitlab.book import site as book
+from vitlab.book.pages import Page
 from vitlab.files import digest, sha256, swap, write_json
-from vitlab.pages import Page
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 class BuildError(ValueError):
@@ -190,7 +192,7 @@ def _run(
         defaults = pages.parameters(jupytext.read(page.source))
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "vitlab._run_page"),
+                *(sys.executable, "-m", "vitlab.book.run_page"),
                 *(str(work / "in.ipynb"), str(work / "run.ipynb")),
                 *(json.dumps({k: v for k, v in parameters.items() if k in defaults}), str(root)),
                 str(os.getpid()),
@@ -342,7 +344,7 @@ def _site(
             if path.is_file()
         ),
         sha256(root / "requirements.lock"),
-        sha256(_PACKAGE / "bookext.py"),
+        sha256(_PACKAGE / "book" / "sphinx.py"),
     )
     site = base / "html"
     stamp_file = base / "site.json"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.conditions.patchdrop import top_cells
-from vitlab.errors import nearest
-from vitlab.features import check, lacks, prepared, watched
+from vitlab.files import nearest
+from vitlab.inside.tokens import check, lacks, prepared, watched
 from vitlab.models import Model
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vitlab.conditions import Batch
 from vitlab.conditions.patchdrop import RELEASED_BATCH, random_cells
-from vitlab.errors import nearest
+from vitlab.files import nearest
 from vitlab.models import Model, group_of
 from vitlab.rng import generator
 

@@ -23,11 +23,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from vitlab import stimuli
-from vitlab.data import DataError, Images
-from vitlab.errors import nearest
-from vitlab.files import digest
+from vitlab.files import digest, nearest
+from vitlab.images.load import DataError, Images
 from vitlab.rng import generator
+from vitlab.stimuli import scenes as stimuli
 
 SIZE = stimuli.SIZE
 SPLITS = ("train", "test")

@@ -22,9 +22,10 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
-from vitlab import models, stimuli
+from vitlab import models
 from vitlab.files import digest, sha256, whole, write_json
 from vitlab.rng import generator
+from vitlab.stimuli import scenes as stimuli
 
 # One recipe for every model. It was chosen on validation images, before any page was run.
 RECIPE: dict[str, Any] = {

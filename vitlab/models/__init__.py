@@ -25,7 +25,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from vitlab import stimuli
-from vitlab.errors import nearest
-from vitlab.files import digest, sha256, write_json
+from vitlab.files import digest, nearest, sha256, write_json
+from vitlab.stimuli import scenes as stimuli
 
-ZOO = Path(__file__).parent / "zoo"
+ZOO = Path(__file__).parents[1] / "zoo"
 
 # The miniatures: about 0.7 million parameters each (patch 32: 0.97), all plain.
 _MINI_VIT: dict[str, Any] = {"img_size": 64, "embed_dim": 96, "depth": 6, "num_heads": 3}
@@ -303,6 +302,23 @@ def by_group(models: list[Model]) -> dict[str, list[str]]:
     for model in models:
         groups.setdefault(model.group, []).append(model.name)
     return groups
+
+
+def as_trained(model: Model, shape_distilled: str = "", stylised: str = "") -> Model:
+    """The model with its training as its group: "ViT shape-distilled", "CNN stylised"...
+
+    shape_distilled, stylised: patterns of names, for what the network cannot tell: which models
+    have a shape token (Naseer et al. 2021, section 3.2), which learned from stylised images. A
+    network with a second head speaks for "ViT distilled" where no pattern says more.
+    """
+    group = model.group.removesuffix(" stylised")
+    if fnmatch.fnmatchcase(model.name, shape_distilled):
+        group = "ViT shape-distilled"
+    elif hasattr(model.net, "head_dist"):
+        group = "ViT distilled"
+    elif fnmatch.fnmatchcase(model.name, stylised):
+        group += " stylised"
+    return replace(model, group=group)
 
 
 def load(name: str, device: str | None = None) -> Model:

@@ -21,10 +21,13 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
-from vitlab import data, evaluate, features, fewshot
 from vitlab.conditions import CLEAN, patchdrop
 from vitlab.files import write_json
+from vitlab.images import load as data
+from vitlab.inside import episodes as fewshot
+from vitlab.inside import tokens as features
 from vitlab.models import Model, best_device, load
+from vitlab.trials import run as evaluate
 
 LEVELS = [k / 10 for k in range(10)]
 
@@ -249,7 +252,8 @@ def dask() -> dict[str, Any]:
 _PEAK = """
 import resource, sys, tempfile
 import torch
-from vitlab import data, evaluate
+from vitlab.images import load as data
+from vitlab.trials import run as evaluate
 from vitlab.conditions import CLEAN
 from vitlab.models import Model, MINI_CONFIG
 class Means(torch.nn.Module):
@@ -363,3 +367,7 @@ def main(root: Path, wanted: Sequence[str] = ()) -> int:
         print(name, json.dumps(results[name], indent=1), flush=True)
         write_json(path, results)
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(__file__).parents[1], sys.argv[1:]))

@@ -17,15 +17,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vitlab import data, datasets, evaluate, features, stimuli
 from vitlab.conditions import CLEAN
-from vitlab.data import DataError, Images
-from vitlab.download import DownloadError
-from vitlab.errors import nearest
-from vitlab.files import digest
+from vitlab.files import digest, nearest
+from vitlab.images import catalogue as datasets
+from vitlab.images import load as data
+from vitlab.images.download import DownloadError
+from vitlab.images.load import DataError, Images
+from vitlab.inside import tokens as features
 from vitlab.models import Model
 from vitlab.rng import generator
 from vitlab.statistics import RESAMPLES, Interval, weights
+from vitlab.stimuli import scenes as stimuli
+from vitlab.trials import run as evaluate
 
 # --- image sets -------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Changes to an image that are made to mislead a model."""

@@ -1,0 +1,1 @@
+"""The book: its pages, its build, its site."""

@@ -1,0 +1,1 @@
+"""Image sets: folders, the catalogue, ImageNet's facts."""

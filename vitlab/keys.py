@@ -1,0 +1,157 @@
+"""Code and values as keys: what a kept result depends on.
+
+A module counts by its syntax tree, with comments and docstrings left out, and so do the modules of
+vitlab that it imports in turn: a new docstring keeps every result, a changed step in an attack
+loses those that the attack made. A package's ``__init__`` counts where it is named itself
+(``from vitlab import statistics``), not where a module below it is: it only passes names on.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from vitlab.files import digest
+
+_PACKAGE = Path(__file__).parent
+# What decodes, resizes and computes: other versions may give other numbers.
+LIBRARIES = ("numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")
+
+
+def syntax(code: str) -> str:
+    """Python code as a key: its syntax tree without comments and docstrings.
+
+    >>> syntax("x = 1  # one") == syntax("x  =  1")
+    True
+
+    Raises SyntaxError for what is not Python.
+    """
+    tree = ast.parse(textwrap.dedent(code))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            said = node.body[0] if node.body else None
+            if isinstance(said, ast.Expr) and isinstance(said.value, ast.Constant):
+                node.body = node.body[1:] or [ast.Pass()]
+    return digest(ast.dump(tree))
+
+
+@cache
+def _module(path: Path, changed: int) -> tuple[str, tuple[str, ...]]:
+    """A module's syntax as a key, and what it imports from vitlab; read once per change."""
+    text = path.read_text(encoding="utf-8")
+    return syntax(text), tuple(wanted(text))
+
+
+def wanted(code: str) -> list[str]:
+    """The dotted names below ``vitlab`` that a piece of code uses; some may be no modules.
+
+    >>> wanted("from vitlab.attacks import gradient")
+    ['vitlab.attacks', 'vitlab.attacks.gradient']
+    """
+    found: list[str] = []
+    only_for_types: set[ast.AST] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            only_for_types |= {inner for part in node.body for inner in ast.walk(part)}
+        if node in only_for_types:
+            continue
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Attribute):  # import vitlab; vitlab.models.load(...)
+            found.append(ast.unparse(node))
+    return [name for name in dict.fromkeys(found) if name.split(".")[0] == "vitlab"]
+
+
+def modules(*names: str) -> dict[str, str]:
+    """vitlab's modules behind some dotted names, with what they import: path -> syntax as a key.
+
+    Names that are no modules (functions, classes) are passed over. Paths begin with ``vitlab/``.
+    """
+    found: dict[str, str] = {}
+    waiting = list(names)
+    while waiting:
+        stem = _PACKAGE.parent.joinpath(*waiting.pop().split("."))
+        for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+            name = path.relative_to(_PACKAGE.parent).as_posix()
+            if name not in found and path.is_file():
+                found[name], imports = _module(path, path.stat().st_mtime_ns)
+                waiting += imports
+    return dict(sorted(found.items()))
+
+
+def house(*names: str) -> str:
+    """`modules` as one key."""
+    return digest(modules(*names))
+
+
+@cache
+def libraries() -> str:
+    """The versions of the libraries that numbers depend on, e.g. "numpy 2.4.6, ..."."""
+    return ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
+
+
+def function(made_by: Callable, passing_over: Iterable[str] = ()) -> str:
+    """A function as a key: its syntax, and all that it uses by name.
+
+    Values count by their content, functions of the same module by their code, vitlab's modules,
+    functions and classes by `modules`, other modules by name. An object with a method ``used``
+    (see `vitlab.lab.Lab`) is asked for what the function's attributes of it are worth.
+
+    passing_over: names that no result depends on.
+    """
+    source = inspect.getsource(made_by)
+    tree = ast.parse(textwrap.dedent(source))
+    scope = made_by.__globals__ | inspect.getclosurevars(made_by).nonlocals
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & set(scope)
+    asked = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    parts = []
+    for name in sorted(names - {made_by.__name__, *passing_over}):
+        thing = scope[name]
+        parts.append(value(thing.used(asked) if hasattr(thing, "used") else thing, made_by))
+    return digest(syntax(source), *parts)
+
+
+def value(thing: Any, user: Callable | None = None) -> str:
+    """A value as a key, by its content.
+
+    user: the function that uses it; functions of the same module count by their own code.
+
+    What has no lasting text (an object at a memory address) gets another key in every process, so
+    that nothing stale can be found under it.
+    """
+    if isinstance(thing, Mapping):
+        return value([*thing.items()], user)
+    if isinstance(thing, list | tuple | range):
+        return digest(type(thing).__name__, *(value(one, user) for one in thing))
+    if isinstance(thing, set | frozenset):
+        return digest("set", *sorted(value(one, user) for one in thing))
+    if hasattr(thing, "detach"):  # a torch.Tensor
+        thing = thing.detach().cpu().numpy()
+    if isinstance(thing, np.ndarray):
+        content = hashlib.sha256(np.ascontiguousarray(thing)).hexdigest()
+        return digest("array", thing.dtype, thing.shape, content)
+    if isinstance(key := getattr(thing, "fingerprint", None), str):  # an image set
+        return key
+    if (identity := getattr(thing, "identity", None)) is not None:  # a model
+        return digest(identity, thing.device)
+    if isinstance(thing, ModuleType):
+        ours = thing.__name__.split(".")[0] == "vitlab"
+        return house(thing.__name__) if ours else thing.__name__
+    if inspect.isfunction(thing) and user and thing.__module__ == user.__module__:
+        return function(thing)
+    if inspect.isroutine(thing) or inspect.isclass(thing):
+        module = inspect.getmodule(thing)
+        return digest(thing.__qualname__, value(module, user) if module else "")
+    return repr(thing)

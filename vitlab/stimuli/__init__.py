@@ -1,0 +1,1 @@
+"""Rendered stimuli: shapes, textures, scenes, transfer families."""

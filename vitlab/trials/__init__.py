@@ -1,0 +1,1 @@
+"""Trials: models x images x conditions, kept as a row each."""
