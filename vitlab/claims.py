@@ -20,7 +20,7 @@ from typing import Any, Literal
 import yaml
 
 from vitlab.files import write_json
-from vitlab.statistics import Interval
+from vitlab.statistics.interval import Interval
 
 Verdict = Literal["holds", "fails", "inconclusive", "not run"]
 VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "inconclusive", "not run")

@@ -12,7 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vitlab.statistics import Interval
+from vitlab.statistics.interval import Interval
 
 COLOURS = {
     "ViT": "#c8500a",

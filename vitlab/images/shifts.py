@@ -26,7 +26,7 @@ from vitlab.images.load import DataError, Images
 from vitlab.inside import tokens as features
 from vitlab.models import Model
 from vitlab.rng import generator
-from vitlab.statistics import RESAMPLES, Interval, weights
+from vitlab.statistics.interval import RESAMPLES, Interval, weights
 from vitlab.stimuli import scenes as stimuli
 from vitlab.trials import run as evaluate
 

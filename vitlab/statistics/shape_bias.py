@@ -1,0 +1,51 @@
+"""Shape bias of decisions on cue-conflict images (Geirhos et al. 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+
+def shape_decisions(trials: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Cue-conflict trials as shape, texture or other decisions (Geirhos et al. 2019).
+
+    table: of the image set, with ``shape`` and ``texture``. Images whose two cues agree are no
+    conflicts and are left out. Adds boolean columns ``by_shape``, ``by_texture`` and the image's
+    ``shape`` category.
+    """
+    shape = table["shape"].to_numpy()[trials["image"]]
+    texture = table["texture"].to_numpy()[trials["image"]]
+    decided = trials.assign(
+        shape=shape,
+        by_shape=trials["prediction"].to_numpy() == shape,
+        by_texture=trials["prediction"].to_numpy() == texture,
+    )
+    return decided[shape != texture]
+
+
+def shape_bias_of_means(means: np.ndarray) -> np.ndarray:
+    """Class-mean shape bias of mean decisions: [..., 2 * classes] (shapes, textures) -> [...].
+
+    A class without any shape or texture decision has no shape bias and is left out of the mean.
+    """
+    shape, texture = np.split(means, 2, axis=-1)
+    decided = shape + texture
+    bias = np.divide(shape, decided, out=np.full_like(shape, np.nan), where=decided > 0)
+    return np.nanmean(bias, axis=-1)
+
+
+def decision_values(decided: pd.DataFrame, models: Sequence[str], classes: int) -> np.ndarray:
+    """Per-image decisions of a group, ready for `bootstrap` with `shape_bias_of_means`.
+
+    Returns float [images, 2 * classes]: in the column of the image's shape category, the share of
+    models (and draws) that decided by shape; in the second half, by texture.
+    """
+    chosen = decided[decided["model"].isin(list(models))]
+    per_image = chosen.groupby("image")[["by_shape", "by_texture"]].mean()
+    shape = chosen.groupby("image")["shape"].first().to_numpy()
+    values = np.zeros((len(per_image), 2 * classes))
+    values[np.arange(len(values)), shape] = per_image["by_shape"]
+    values[np.arange(len(values)), classes + shape] = per_image["by_texture"]
+    return values
