@@ -122,6 +122,9 @@ class Settled:
     record: dict[str, Any]
     checks: Sequence[Check] = field(default_factory=tuple)
 
+    def __repr__(self) -> str:
+        return f"{self.record['paper']} {self.record['claim']}: {self.record['verdict']}"
+
     def _repr_html_(self) -> str:
         record = self.record
         verdict = f'<span class="verdict {css(record["verdict"])}">{record["verdict"]}</span>'

@@ -13,6 +13,7 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -36,13 +37,16 @@ def syntax(code: str) -> str:
 
     Raises SyntaxError for what is not Python.
     """
-    tree = ast.parse(textwrap.dedent(code))
+    return digest(ast.dump(_without_docstrings(ast.parse(textwrap.dedent(code)))))
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             said = node.body[0] if node.body else None
             if isinstance(said, ast.Expr) and isinstance(said.value, ast.Constant):
                 node.body = node.body[1:] or [ast.Pass()]
-    return digest(ast.dump(tree))
+    return tree
 
 
 @cache
@@ -111,16 +115,29 @@ def function(made_by: Callable, passing_over: Iterable[str] = ()) -> str:
 
     passing_over: names that no result depends on.
     """
-    source = inspect.getsource(made_by)
-    tree = ast.parse(textwrap.dedent(source))
-    scope = made_by.__globals__ | inspect.getclosurevars(made_by).nonlocals
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & set(scope)
-    asked = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    tree = _tree(made_by)
+    scope = made_by.__globals__ | dict(inspect.getclosurevars(made_by).nonlocals)
+    if tree is None:  # a lambda amid other code
+        code = made_by.__code__
+        text = digest(code.co_code.hex(), *(c for c in code.co_consts if not inspect.iscode(c)))
+        names, asked = {*code.co_names, *code.co_freevars} & set(scope), set(code.co_names)
+    else:
+        text = digest(ast.dump(tree))
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & set(scope)
+        asked = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     parts = []
     for name in sorted(names - {made_by.__name__, *passing_over}):
         thing = scope[name]
         parts.append(value(thing.used(asked) if hasattr(thing, "used") else thing, made_by))
-    return digest(syntax(source), *parts)
+    return digest(text, *parts)
+
+
+def _tree(made_by: Callable) -> ast.Module | None:
+    """A function's syntax tree without docstrings; None where its source cannot be told apart."""
+    try:
+        return _without_docstrings(ast.parse(textwrap.dedent(inspect.getsource(made_by))))
+    except (OSError, SyntaxError):
+        return None
 
 
 def value(thing: Any, user: Callable | None = None) -> str:
@@ -140,7 +157,7 @@ def value(thing: Any, user: Callable | None = None) -> str:
     if hasattr(thing, "detach"):  # a torch.Tensor
         thing = thing.detach().cpu().numpy()
     if isinstance(thing, np.ndarray):
-        content = hashlib.sha256(np.ascontiguousarray(thing)).hexdigest()
+        content = hashlib.sha256(np.ascontiguousarray(thing).tobytes()).hexdigest()
         return digest("array", thing.dtype, thing.shape, content)
     if isinstance(key := getattr(thing, "fingerprint", None), str):  # an image set
         return key
@@ -151,7 +168,14 @@ def value(thing: Any, user: Callable | None = None) -> str:
         return house(thing.__name__) if ours else thing.__name__
     if inspect.isfunction(thing) and user and thing.__module__ == user.__module__:
         return function(thing)
+    if inspect.isfunction(thing):
+        if thing.__module__.split(".")[0] != "vitlab":
+            return function(thing)
+        inside = inspect.getclosurevars(thing).nonlocals  # what a condition was made with
+        return digest(thing.__qualname__, house(thing.__module__), value(inside))
     if inspect.isroutine(thing) or inspect.isclass(thing):
         module = inspect.getmodule(thing)
-        return digest(thing.__qualname__, value(module, user) if module else "")
+        return digest(thing.__qualname__, value(module) if module else "")
+    if is_dataclass(thing):
+        return digest(type(thing).__qualname__, value(vars(thing), user))
     return repr(thing)

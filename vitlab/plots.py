@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,9 +12,11 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from vitlab.statistics.interval import Interval
+from vitlab.statistics.quantity import Measured, Quantity
 
 COLOURS = {
     "ViT": "#c8500a",
@@ -67,58 +71,119 @@ def colour(group: str) -> str:
     return COLOURS.get(group, "#666666")
 
 
+# --- verbs: a curve in its band, intervals and a bound, maps, examples ----------------------------
+
+
+@contextmanager
+def panels(
+    *titles: str,
+    x: str = "",
+    y: str = "",
+    size: tuple[float, float] = (3.5, 3.6),
+    rows: int = 1,
+    **how: Any,
+) -> Iterator[np.ndarray]:
+    """Panels with a title per column, x and y below and beside them; shown when the block ends.
+
+    size: inches, of one panel. how: further arguments of `plt.subplots`. Gives the Axes:
+    [columns], or [rows, columns] for more than one row.
+    """
+    columns = max(1, len(titles))
+    shape = size[0] * columns, size[1] * rows
+    how = {"figsize": shape, "squeeze": False, "layout": "constrained"} | how
+    axes = plt.subplots(rows, columns, **how)[1]
+    for place, title in zip(axes[0], titles, strict=False):
+        place.set_title(title)
+    for place in axes[-1]:
+        place.set_xlabel(x)
+    for place in axes[:, 0]:
+        place.set_ylabel(y)
+    yield axes[0] if rows == 1 else axes
+    plt.show()
+
+
+def line(
+    axes: Axes,
+    x: Sequence[float],
+    y: Sequence[Quantity],
+    group: str,
+    label: str = "",
+    bars: bool = False,
+    **style: Any,
+) -> None:
+    """Quantities with their intervals, in a group's look: a line in its band, or marks with bars.
+
+    label: of the legend, the group if empty. Quantities of a group that is lacking are left out.
+    """
+    shown = [(at, *q.interval[:3]) for at, q in zip(x, y, strict=True) if not q.lacks]
+    at, value, low, high = np.array(shown, float).reshape(-1, 4).T
+    look: dict[str, Any] = {
+        "color": colour(group),
+        "marker": MARKERS.get(group, "o"),
+        "markersize": 4,
+    }
+    look |= {"label": label or group} | style
+    if bars:
+        around = np.clip([value - low, high - value], 0, None)
+        axes.errorbar(at, value, around, linestyle="", capsize=3, **look)
+    else:
+        axes.fill_between(at, low, high, color=look["color"], alpha=0.2, lw=0)
+        axes.plot(at, value, **look)
+
+
 def curves(
     axes: Axes,
-    table: pd.DataFrame,
-    condition: str,
-    chance: float | None = None,
+    found: Measured,
+    what: Any,
+    groups: Sequence[str] = (),
     label: str = "{}",
-    linestyle: str = "-",
+    ticks: str = "",
+    chance: float | None = None,
+    **style: Any,
 ) -> None:
-    """Accuracy against level: a line with its 95 % band per group, a thin line per seed.
+    """A line per group over the levels of `what`, a thin one per training; chance: a dotted one.
 
-    table: of `statistics.curve`; condition: which of its conditions; chance: a dotted line there.
+    groups: all that were measured if empty. label: of the legend, from the group's name.
+    ticks: how a level is written, e.g. "{:.0%}"; then levels lie at equal steps, else to scale.
     """
-    chosen = table[table["condition"] == condition]
-    for group, rows in chosen.groupby("group", sort=False):
-        rows = rows.sort_values("level")
-        level, name = rows["level"].to_numpy(float), str(group)
-        for seed in np.array(rows["seeds"].tolist()).T:
-            axes.plot(level, seed, color=colour(name), linewidth=0.6, alpha=0.5)
-        axes.fill_between(level, rows["low"], rows["high"], color=colour(name), alpha=0.2, lw=0)
-        axes.plot(
-            level,
-            rows["accuracy"],
-            color=colour(name),
-            linestyle=linestyle,
-            marker=MARKERS.get(name, "o"),
-            markersize=4,
-            label=label.format(name),
-        )
+    for group in groups or found.groups:
+        levels = found.levels(what, group)
+        x = range(len(levels)) if ticks else levels
+        seeds = np.broadcast_arrays(*(found.seeds(group, what, level) for level in levels))
+        for seed in np.transpose(seeds):
+            axes.plot(x, seed, color=colour(group), lw=0.6, alpha=0.5)
+        means = [found(group, what, level) for level in levels]
+        line(axes, x, means, group, label.format(group), **style)
+        if ticks:
+            axes.set_xticks(list(x), [ticks.format(level) for level in levels])
     if chance is not None:
         axes.axhline(chance, color="grey", linestyle=":", linewidth=1)
-    axes.set_ylim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
 
 
-def intervals(axes: Axes, rows: Sequence[tuple[str, Interval, str]], zero: bool = True) -> None:
-    """Numbers with their 95 % intervals, one under the other: (text, interval, group)."""
-    for y, (_, interval, group) in enumerate(rows):
+def intervals(
+    axes: Axes, rows: Sequence[tuple[str, Quantity, str]], bound: float | None = 0
+) -> None:
+    """Numbers with their intervals, one under the other, and the bound: (text, quantity, group)."""
+    shown = [(text, number.interval, group) for text, number, group in rows if not number.lacks]
+    for y, (_, interval, group) in enumerate(shown):
         axes.plot([interval.low, interval.high], [y, y], color=colour(group), linewidth=2)
         axes.plot(interval.value, y, MARKERS.get(group, "o"), color=colour(group))
-    axes.set_yticks(range(len(rows)), [text for text, _, _ in rows])
+    axes.set_yticks(range(len(shown)), [text for text, _, _ in shown])
     axes.invert_yaxis()
     axes.margins(y=0.15)
     axes.grid(axis="y", visible=False)
-    if zero:
-        axes.axvline(0, color="grey", linewidth=1)
+    if bound is not None:
+        axes.axvline(bound, color="grey", linewidth=1)
 
 
-def dots(axes: Axes, rows: Sequence[tuple[str, Interval, str]]) -> None:
-    """Numbers with intervals, a line per text and a mark per group: (text, interval, group)."""
-    texts = list(dict.fromkeys(text for text, _, _ in rows))
-    groups = list(dict.fromkeys(group for _, _, group in rows))
+def dots(axes: Axes, rows: Sequence[tuple[str, Quantity, str]]) -> None:
+    """Numbers with intervals, a line per text and a mark per group: (text, quantity, group)."""
+    shown = [(text, number.interval, group) for text, number, group in rows if not number.lacks]
+    texts = list(dict.fromkeys(text for text, _, _ in shown))
+    groups = list(dict.fromkeys(group for _, _, group in shown))
     for k, group in enumerate(groups):
-        mine = [(texts.index(text), i) for text, i, g in rows if g == group]
+        mine = [(texts.index(text), i) for text, i, g in shown if g == group]
         shift = 0.6 * (k - (len(groups) - 1) / 2) / max(len(groups), 3)
         ends = np.array([[i.value, i.value - i.low, i.high - i.value] for _, i in mine]).T
         axes.errorbar(
@@ -135,6 +200,41 @@ def dots(axes: Axes, rows: Sequence[tuple[str, Interval, str]]) -> None:
     axes.set_ylim(len(texts) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def heat(
+    axes: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    values: Any,
+    scale: tuple[float, float],
+    border: Any = None,
+) -> QuadMesh:
+    """A map of values [y, x] on a logarithmic colour scale; border: bool [y, x], edged white."""
+    field = axes.pcolormesh(x, y, values, norm=LogNorm(*scale))
+    if border is not None and border.any() and not border.all():
+        axes.contour(x, y, border, [0.5], colors="white")
+    axes.set_aspect("equal")
+    axes.grid(False)
+    return field
+
+
+def picture(axes: Axes, pixels: Any) -> None:
+    """One picture: a tensor [3, h, w] in [0, 1], or an array [h, w, 3]."""
+    shown = pixels.cpu().permute(1, 2, 0) if isinstance(pixels, torch.Tensor) else pixels
+    axes.imshow(shown, interpolation="nearest")
+    axes.set_axis_off()
+
+
+def pictures(rows: Mapping[str, Sequence], columns: Sequence[str] = (), scale: float = 1.0) -> None:
+    """Show example pictures in named rows; columns: titles over the first row. No rows: nothing."""
+    if not rows:
+        return
+    shown = [[p.cpu() if isinstance(p, torch.Tensor) else p for p in row] for row in rows.values()]
+    figure = gallery(shown, list(rows), scale)
+    for axes, text in zip(figure.axes, columns, strict=False):
+        axes.set_title(text, fontsize=10)
+    plt.show()
 
 
 def gallery(

@@ -45,3 +45,12 @@ def choose(sizes: Mapping[str, Mapping[str, Any]], profile: str | None, **given:
     chosen = {k: sizes[profile][k] if value is None else value for k, value in given.items()}
     print(f"profile {profile}: " + ", ".join(f"{k}={value}" for k, value in chosen.items()))
     return list(chosen.values())
+
+
+def sizes(page):
+    from pathlib import Path
+
+    import yaml
+
+    every = yaml.safe_load((Path(__file__).parents[2] / "notebooks" / "profiles.yml").read_text())
+    return {k: every["every page"] | v for k, v in every[page].items()}

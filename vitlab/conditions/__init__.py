@@ -17,13 +17,14 @@ class Batch:
     """Images on their way to a model.
 
     pixels: float [B, 3, h, w] in [0, 1]; ids: their stable names; index: long [B], their places in
-    the image set; masks: the objects, float [B, h, w] in [0, 1], where known.
+    the image set; masks: the objects, float [B, h, w] in [0, 1], labels: long [B], where known.
     """
 
     pixels: Tensor
     ids: tuple[str, ...]
     index: Tensor
     masks: Tensor | None = None
+    labels: Tensor | None = None
 
 
 @dataclass(frozen=True)

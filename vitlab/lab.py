@@ -1,0 +1,296 @@
+"""A page's bench: its parameters, images, models and folder, and what it measures with them.
+
+    lab = Lab("07-adversaries", globals())
+    found = lab.measure(attack)          # values per image, by model, kept in the store
+
+    @lab.settles("naseer2021", "fgsm-pgd")
+    def fgsm_pgd():
+        yield "ViT - CNN, FGSM, 8/255", found("ViT", "FGSM", 8) - found("CNN", "FGSM", 8) > 0
+
+Without a page: `accuracy` and `shape_bias` take any models and images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+from IPython.display import display
+from torch import Tensor
+
+from vitlab import claims, plots
+from vitlab.book import profiles
+from vitlab.conditions import CLEAN, Batch, Condition
+from vitlab.images.load import Images, cue_conflict, load, own
+from vitlab.inside.tokens import lacks
+from vitlab.models import Model, by_group, load_all
+from vitlab.statistics.accuracy import correct
+from vitlab.statistics.quantity import Asked, Measured, Quantity, function
+from vitlab.statistics.shape_bias import decision_values, shape_bias_of_means, shape_decisions
+from vitlab.trials import measure, store
+from vitlab.trials.run import run
+
+# How a page's images are read, by what its sizes say that it needs.
+_READERS: dict[str, Callable[..., Images]] = {
+    "": load,
+    "cue-conflict images": cue_conflict,
+    "classes of their own": own,
+}
+
+
+def accuracy(
+    models: Sequence[Model], images: Images, conditions: Sequence[Condition], **how: Any
+) -> Measured:
+    """Right answers per image: ``found("ViT", "random PatchDrop", 0.5)`` is an accuracy.
+
+    how: batch_size, workers... of `vitlab.trials.run.run`, which says what is raised.
+    """
+    return _right(run(models, images, conditions, **how), models, images)
+
+
+def _right(trials: pd.DataFrame, models: Sequence[Model], images: Images) -> Measured:
+    per_image: dict[Any, Any] = dict(correct(trials).items())
+    groups = by_group(list(models))
+    return Measured(per_image, groups, items=images.fingerprint, chance=1 / len(images.categories))
+
+
+def shape_bias(models: Sequence[Model], images: Images, **how: Any) -> dict[str, Quantity]:
+    """Shape bias of each group, as the mean over shape categories (Geirhos et al. 2019).
+
+    images: of `vitlab.images.cue_conflict`. how: as in `accuracy`.
+    """
+    decided = shape_decisions(run(models, images, [CLEAN], **how), images.table)
+    classes = len(images.categories)
+    return {
+        group: function(
+            decision_values(decided, members, classes),
+            shape_bias_of_means,
+            items=f"conflicts of {images.fingerprint}",
+        )
+        for group, members in by_group(list(models)).items()
+    }
+
+
+class Lab:
+    """A page's parameters (as attributes), images, models by group, and folder.
+
+    page: its name. given: the page's globals(); a parameter that is None or absent there has the
+        value that ``notebooks/profiles.yml`` gives for the profile.
+    need: what a model must have to be on the page (see `vitlab.inside.tokens`), or a function that
+        says it of each model.
+    change: what is made of each model first, e.g. another group.
+    read: how images are read; by what the page's sizes say it needs, if None.
+
+    Attributes beside the parameters: images, models, groups (name -> names of models), first (a
+    model of each group), size (pixels, of the first model), mini (rendered stimuli), chance.
+
+    Raises ValueError for an unknown page or profile, a parameter that is hidden by a module, and
+    where no model of the run has what is needed.
+    """
+
+    images: Images
+
+    def __init__(
+        self,
+        page: str,
+        given: Mapping[str, Any],
+        need: str | Callable[[Model], str] = "decisions",
+        change: Callable[[Model], Model] = lambda net: net,
+        read: Callable[..., Images] | None = None,
+    ):
+        profile = profiles.name(given.get("profile"))
+        start = {"out": f"build/interactive/{page}"} | profiles.sizes(page)[profile]
+        for name in start:
+            if isinstance(given.get(name), ModuleType):
+                raise ValueError(
+                    f"{name} is a parameter of {page}, and here a module hides it: "
+                    f"import what you need of it, from vitlab.{name} import ..."
+                )
+        self.given = {k: v if given.get(k) is None else given[k] for k, v in start.items()}
+        self.__dict__ |= self.given
+        self.out = Path(self.given["out"])
+        self.page, self.profile = page, profile
+        self.models: list[Model] = []
+        self.mini = True
+        plots.style()
+        if "images" in self.given:
+            read = read or _READERS[self.given.get("needs", "")]
+            self.images = read(self.given["images"], n=self.n_images, seed=self.seed)
+            self.mini = self.images.classes == "stimuli"
+            self.chance = 1 / len(self.images.categories)
+            print(f"profile {profile}: {len(self.images)} images of {self.images.name}")
+        if "models" in self.given:
+            loaded = load_all(self.given["models"], self.device, self.out)
+            self.models = self.able(need, [change(net) for net in loaded])
+            if not self.models:
+                raise ValueError(
+                    f"no model of {self.given['models']!r} can be used on this page; give models= "
+                    "and images= that go together, e.g. models=efficientnet-lite0 for photographs"
+                )
+            self.size = self.models[0].size
+        self.groups = by_group(self.models)
+        self.first = {g: next(n for n in self.models if n.group == g) for g in self.groups}
+        for group, members in self.groups.items():
+            print(f"{group}: {', '.join(members)}")
+
+    def __getattr__(self, name: str) -> Any:
+        known = ", ".join(self.__dict__.get("given", {}))
+        raise AttributeError(f"no {name!r}; the page's parameters are {known}")
+
+    def used(self, names: set[str]) -> dict[str, Any]:
+        """What code that names some attributes depends on: those parameters (see `keys`)."""
+        asked = names - set(measure.SPEED)
+        return {k: v for k, v in self.given.items() if k in asked and k not in ("images", "models")}
+
+    def able(self, need: str | Callable[[Model], str], among: Sequence[Model]) -> list[Model]:
+        """The models that have what is needed; prints why the others are left out."""
+        images = self.__dict__.get("images")
+        why = {n.name: lacks(n, need(n) if callable(need) else need, images) for n in among}
+        for name, reason in why.items():
+            if reason:
+                print(f"left out: {name} ({reason})")
+        return [net for net in among if not why[net.name]]
+
+    # --- measuring --------------------------------------------------------------------------------
+
+    def trials(
+        self,
+        conditions: Sequence[Condition],
+        images: Images | None = None,
+        among: Sequence[Model] | None = None,
+    ) -> pd.DataFrame:
+        """Every image (of the page's set, if None) under every condition, by the engine.
+
+        The trials are kept as ``trials.parquet`` in the page's folder too, for its readers.
+        """
+        found = run(
+            self.models if among is None else among,
+            images or self.images,
+            conditions,
+            batch_size=self.batch_size,
+            workers=self.workers,
+        )
+        self._keep(found, "trials")
+        return found
+
+    def accuracy(
+        self,
+        conditions: Sequence[Condition],
+        images: Images | None = None,
+        among: Sequence[Model] | None = None,
+    ) -> Measured:
+        """Right answers per image, of `trials`: ``found("ViT", "clean", 0)`` is an accuracy."""
+        among, images = self.models if among is None else among, images or self.images
+        return _right(self.trials(conditions, images, among), among, images)
+
+    def batch(
+        self, net: Model, index: Sequence[int] | Tensor, images: Images | None = None
+    ) -> Batch:
+        """Some images of a set (the page's, if None) as a model is shown them."""
+        return measure.batch(net, images or self.images, index)
+
+    def collect(
+        self,
+        body: Callable[[Model, Batch], measure.Values],
+        images: Images | None = None,
+        among: Sequence[Model] | None = None,
+        index: Sequence[int] | Tensor | None = None,
+    ) -> dict[tuple, Tensor]:
+        """body(net, batch) of every model and image: {(model, *key): [items, ...]}, kept.
+
+        Models that agree on geometry share the decoded pixels. An item's values must not depend on
+        its batch.
+        """
+        among, images = self.models if among is None else among, images or self.images
+        return measure.collect(body, among, images, index, self.batch_size)
+
+    def measure(
+        self,
+        body: Callable[[Model, Batch], measure.Values],
+        images: Images | None = None,
+        among: Sequence[Model] | None = None,
+        index: Sequence[int] | Tensor | None = None,
+        units: Mapping[str, str] | None = None,
+        redraw: bool = False,
+    ) -> Measured:
+        """`collect` of numbers, ready for formulas (see `Measured` for units and redraw)."""
+        images = images or self.images
+        values = self.collect(body, images, among, index)
+        items = images.fingerprint if index is None else f"{images.fingerprint} {list(index)}"
+        found = self.measured(values, items, units, redraw, 1 / len(images.categories))
+        self._keep(found.frame(), body.__name__)
+        return found
+
+    def measured(
+        self,
+        values: Mapping[tuple, Any],
+        items: str | Mapping[Any, str],
+        units: Mapping[str, str] | None = None,
+        redraw: bool = False,
+        chance: float | None = None,
+    ) -> Measured:
+        """Values per item that a page has got otherwise, by (model, *key); see `Measured`."""
+        return Measured(values, self.groups, units, items, chance, redraw)
+
+    def each(self, make: Callable[[Model], Any], among: Sequence[Model]) -> dict[str, Any]:
+        """make(net) of every model, kept in the store: {model's name: what was made}."""
+        return {net.name: self.keep(make, net) for net in among}
+
+    def keep(self, make: Callable[..., Any], *of: Any) -> Any:
+        """make(*of), kept in the store as long as its code and what it is made of stay.
+
+        It depends on the page's images as well, where there are any.
+        """
+        images = self.__dict__.get("images")
+        return measure.keep(make, *of, also=images, about=images.name if images else "")
+
+    def _keep(self, table: pd.DataFrame, name: str) -> None:
+        """A table as Parquet in the page's folder, numbered where there is one of that name."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        taken = self.__dict__.setdefault("_taken", {})
+        taken[name] = taken.get(name, 0) + 1
+        number = f"-{taken[name]}" if taken[name] > 1 else ""
+        table.to_parquet(self.out / f"{name}{number}.parquet", compression="zstd", index=False)
+        store.save_asked(self.out)
+
+    # --- claims -----------------------------------------------------------------------------------
+
+    def settles(
+        self, paper: str, claim: str, note: str = "", needs: Sequence[str] = ("ViT", "CNN")
+    ) -> Callable[[Callable[[], Iterator]], claims.Settled]:
+        """Settle a claim by what a generator yields: (text, check), (text, fact), or a remark.
+
+        A third part of a pair is the unit, if it is not the quantity's own. Without all the groups
+        in `needs` no check counts; a check of another group that is lacking is left out.
+        """
+
+        def settle(body: Callable[[], Iterator]) -> claims.Settled:
+            checks, facts, remarks = [], [], [note] * bool(note)
+            lacking: dict[str, str] = {}
+            for said in body():
+                if isinstance(said, str):
+                    remarks.append(said)
+                    continue
+                text, what, *unit = said
+                number = what.quantity if isinstance(what, Asked) else what
+                unit = unit[0] if unit else number.unit
+                if number.lacks:
+                    lacking[number.lacks] = f"No numbers of {number.lacks}: not checked."
+                elif isinstance(what, Asked):
+                    checks += [claims.Check(text, number.interval, what.above, what.below, unit)]
+                else:
+                    facts += [(text, number.interval, unit)]
+            if not set(needs) <= set(self.groups):
+                checks, lacking = [], {}
+                have = ", ".join(self.groups) or "no models"
+                remarks = [f"needs a {' and a '.join(needs)}; this run has {have}"]
+            why = " ".join([*remarks, *lacking.values()])
+            settled = claims.settle(paper, claim, checks, self.out, facts, self.mini, why)
+            store.save_asked(self.out)
+            display(settled)
+            return settled
+
+        return settle
