@@ -6,7 +6,7 @@ import torch
 from conftest import photograph
 from PIL import Image
 
-from vitlab.images import load as data
+from vitlab import images as data
 from vitlab.models import load
 
 

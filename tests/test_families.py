@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitlab.images import load as data
+from vitlab import images as data
 from vitlab.stimuli import scenes as stimuli
 from vitlab.stimuli import transfer as families
 

@@ -8,7 +8,7 @@ from conftest import photograph
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from vitlab.images import load as data
+from vitlab import images as data
 from vitlab.images import shifts
 from vitlab.models import MINI_CONFIG, Model
 from vitlab.stimuli import scenes as stimuli

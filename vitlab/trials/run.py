@@ -26,7 +26,8 @@ from tqdm.auto import tqdm
 
 from vitlab.conditions import Batch, Condition, patchdrop
 from vitlab.files import digest, whole, write_json
-from vitlab.images.load import Images, decision_matrix
+from vitlab.images.imagenet import decision_matrix
+from vitlab.images.images import Images
 from vitlab.models import Model, best_device
 from vitlab.trials import dask as cluster
 
