@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
+from vitlab import images as data
 from vitlab.attacks import gradient as attacks
-from vitlab.images import load as data
 from vitlab.inside import tokens as features
 from vitlab.models import load
 

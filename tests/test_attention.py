@@ -6,9 +6,9 @@ from sklearn.metrics import jaccard_score
 from torch import nn
 from torchvision.transforms import v2
 
+from vitlab import images as data
 from vitlab import models
 from vitlab.conditions.patchdrop import object_share
-from vitlab.images import load as data
 from vitlab.inside import attention
 from vitlab.inside import tokens as features
 from vitlab.models import load

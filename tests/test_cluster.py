@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 
+from vitlab import images as data
 from vitlab.conditions import CLEAN, Condition, patchdrop
-from vitlab.images import load as data
 from vitlab.models import load
 from vitlab.trials import dask as cluster
 from vitlab.trials import run as evaluate

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vitlab import statistics as stats
 from vitlab.conditions import Batch, corruptions
-from vitlab.images.load import load
+from vitlab.images import load
 from vitlab.rng import generator
 
 

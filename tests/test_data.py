@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import numpy as np
@@ -6,7 +7,8 @@ import torch
 from conftest import photograph
 from PIL import Image
 
-from vitlab.images import load as data
+from vitlab import images as data
+from vitlab.images import contents, folders, voc
 from vitlab.models import load
 
 
@@ -160,7 +162,7 @@ def test_the_names_of_imagenets_classes_are_those_of_the_wnids():
         ("Egyptian_cat", "n02124075"),
         ("toilet_tissue", "n15075141"),
     ]:
-        (index,) = data._names()[data._plain(name)]
+        (index,) = folders._names()[folders._plain(name)]
         assert data.imagenet_wnids()[index] == wnid
 
 
@@ -174,7 +176,7 @@ def test_the_names_of_imagenets_classes_are_those_of_the_wnids():
         (("cat", "dgo"), r": dgo \(nearest: .*dog"),
         (("tench", "crane"), "'crane' .* 2 ImageNet classes: .* n02012849 or n03126707"),
         (("tench", "maillot"), "n03710637 or n03710721"),
-        (("red thing", "blue thing"), r"labels\.txt in the folder can tell"),
+        (("red thing", "blue thing"), r"labels\.txt in the folder can say"),
     ],
 )
 def test_class_folders_that_cannot_be_told_are_named(photo_folder, names, message):
@@ -194,7 +196,7 @@ def test_a_file_in_the_folder_tells_the_classes(photo_folder, name):
     with pytest.raises(data.DataError, match=rf"{name}, line 2: 'other 1000'"):
         data.load(photo_folder)
     labels.write_text("my fish n01440764\n")
-    with pytest.raises(data.DataError, match=r"does not tell these class folders: other"):
+    with pytest.raises(data.DataError, match=r"lacks these class folders: other"):
         data.load(photo_folder)
 
 
@@ -263,24 +265,6 @@ def test_pictures_are_not_turned_by_their_exif_orientation(tmp_path):
     assert np.array_equal(ours, picture)
 
 
-def test_a_large_set_is_looked_at_once_until_a_file_changes(photo_folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("VITLAB_DATA", str(tmp_path / "sets"))
-    for i in range(1000):
-        (photo_folder / "n01440764" / f"link{i}.jpg").symlink_to("picture0.jpg")
-    looked: list[str] = []
-    real = data._problem
-    monkeypatch.setattr(data, "_problem", lambda path: looked.append(path.name) or real(path))
-    first = data.load(photo_folder)
-    assert len(looked) == len(first) == 1010
-    again = data.load(photo_folder)
-    assert len(looked) == 1010
-    assert again.fingerprint == first.fingerprint
-    victim = photo_folder / "n01443537" / "picture1.jpg"
-    victim.write_bytes(victim.read_bytes()[:-9])
-    with pytest.raises(data.DataError, match=r"picture1\.jpg is truncated"):
-        data.load(photo_folder)
-
-
 def test_a_set_that_is_not_here_is_explained(tmp_path, monkeypatch):
     monkeypatch.setenv("VITLAB_DATA", str(tmp_path))
     with pytest.raises(data.DataError, match=r"imagenet-1k is not here.*image-net\.org"):
@@ -322,3 +306,187 @@ def test_a_set_with_classes_of_its_own_serves_features_and_no_decisions(tmp_path
     assert birds.labels.tolist() == [0, 0, 1, 1]
     with pytest.raises(data.DataError, match="cannot decide about own images"):
         data.decision_matrix("imagenet", birds.classes)
+
+
+# --- fingerprints: the content ------------------------------------------------------------------
+
+
+@pytest.fixture
+def bitmaps(tmp_path, monkeypatch):
+    """Cue-conflict images as bitmaps: another pixel leaves the number of bytes as it is."""
+    monkeypatch.setenv("VITLAB_DATA", str(tmp_path / "sets"))
+    monkeypatch.setattr(contents, "_SETTLED", 0)
+    for i, name in enumerate(["cat/cat1-car1.bmp", "cat/cat2-dog1.bmp", "car/car1-cat1.bmp"]):
+        photograph(tmp_path / "set" / name, i)
+    return tmp_path / "set"
+
+
+def other_pixel(folder):
+    path = folder / "cat" / "cat1-car1.bmp"
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+
+
+def other_pixel_and_old_times(folder):
+    path = folder / "cat" / "cat1-car1.bmp"
+    times = path.stat()
+    other_pixel(folder)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def exchanged(folder):
+    first, second = folder / "cat" / "cat1-car1.bmp", folder / "cat" / "cat2-dog1.bmp"
+    first.rename(folder / "kept")
+    second.rename(first)
+    (folder / "kept").rename(second)
+
+
+CHANGES = [
+    other_pixel,
+    other_pixel_and_old_times,
+    exchanged,
+    lambda folder: photograph(folder / "cat" / "cat3-dog1.bmp", 7),
+    lambda folder: (folder / "cat" / "cat1-car1.bmp").rename(folder / "cat" / "cat1-car2.bmp"),
+    lambda folder: (folder / "cat" / "cat1-car1.bmp").rename(folder / "cat" / "cat1-dog1.bmp"),
+    lambda folder: (folder / "cat" / "cat1-car1.bmp").rename(folder / "car" / "cat1-car1.bmp"),
+    lambda folder: (folder / "cat" / "cat1-car1.bmp").unlink(),
+]
+
+
+@pytest.mark.parametrize("read", [data.load, data.own])
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_content_is_another_fingerprint(bitmaps, read, change):
+    before = read(bitmaps).fingerprint
+    change(bitmaps)
+    assert read(bitmaps).fingerprint != before
+
+
+def moved(folder):
+    return folder.rename(folder.with_name("elsewhere"))
+
+
+def touched(folder):
+    for path in folder.rglob("*"):
+        os.utime(path)
+    return folder
+
+
+def copied(folder):
+    return shutil.copytree(folder, folder.with_name("copy"))
+
+
+@pytest.mark.parametrize("read", [data.load, data.own])
+@pytest.mark.parametrize("change", [moved, touched, copied])
+def test_the_same_content_is_the_same_fingerprint(bitmaps, read, change):
+    before = read(bitmaps).fingerprint
+    assert read(change(bitmaps)).fingerprint == before
+
+
+def test_corrected_labels_are_another_fingerprint(photo_folder, tmp_path):
+    renamed(photo_folder, "my fish", "other")
+    labels = photo_folder / "labels.txt"
+    found = set()
+    for text in ("my fish 0\nother 1\n", "my fish 0\nother 2\n", "my fish 0\nother n01484850\n"):
+        labels.write_text(text)
+        found.add(data.load(photo_folder).fingerprint)
+    assert len(found) == 2  # n01484850 is class 2
+    for i in range(2):
+        photograph(tmp_path / "flat" / f"{i}.jpg", i)
+    found = set()
+    for text in ("0 a\n1 b\n", "0 b\n1 a\n", "0 a\n1 c\n"):
+        (tmp_path / "flat" / "labels.txt").write_text(text)
+        found.add(data.own(tmp_path / "flat").fingerprint)
+    assert len(found) == 3
+
+
+def test_stimuli_are_known_by_their_scenes_and_by_the_code_that_draws_them(monkeypatch):
+    first = data.load("stimuli", n=20)
+    others = [
+        data.load("stimuli", n=20, seed=1),
+        data.load("stimuli", "stylised", n=20),
+        data.load("stimuli", n=21),
+        data.load("stimuli", n=20, held_out=True),
+    ]
+    assert len({images.fingerprint for images in [first, *others]}) == 5
+    assert data.load("stimuli", n=20).fingerprint == first.fingerprint
+    monkeypatch.setattr("vitlab.keys.house", lambda *names: f"changed {names}")
+    assert data.load("stimuli", n=20).fingerprint != first.fingerprint
+
+
+def test_files_are_read_once_until_they_change(bitmaps, monkeypatch, tmp_path):
+    read: list[str] = []
+    real = contents._read
+    monkeypatch.setattr(contents, "_read", lambda path: read.append(path.name) or real(path))
+    first = data.load(bitmaps)
+    assert sorted(read) == ["car1-cat1.bmp", "cat1-car1.bmp", "cat2-dog1.bmp"]
+    assert data.load(bitmaps).fingerprint == first.fingerprint
+    assert data.load(bitmaps, n=2) is not None
+    assert len(read) == 3
+    other_pixel(bitmaps)
+    data.load(bitmaps)
+    assert read[3:] == ["cat1-car1.bmp"]
+    (store,) = (tmp_path / "sets" / ".hashes").iterdir()
+    whole = store.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], whole.replace(b"a", b"b"), b"{}", b"\xff\n\xfe"):
+        store.write_bytes(damaged)
+        read.clear()
+        changed = data.load(bitmaps)
+        assert len(read) == 3
+        assert changed.fingerprint != first.fingerprint
+        assert store.read_bytes() == whole  # made again
+
+
+def test_a_file_that_was_just_written_is_not_trusted_to_stay(bitmaps, monkeypatch, tmp_path):
+    """A second change within the clock's tick would leave size and times as they are."""
+    monkeypatch.setattr(contents, "_SETTLED", 60e9)
+    data.load(bitmaps)
+    (store,) = (tmp_path / "sets" / ".hashes").iterdir()
+    assert store.read_text().endswith("\n{}")
+
+
+def test_a_data_folder_that_cannot_be_written_costs_only_time(bitmaps, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    before = data.load(bitmaps).fingerprint
+    monkeypatch.setenv("VITLAB_DATA", str(tmp_path / "file" / "sets"))
+    assert data.load(bitmaps).fingerprint == before
+
+
+# --- PASCAL VOC ---------------------------------------------------------------------------------
+
+
+def test_voc_gives_photographs_and_the_masks_of_their_objects(tmp_path):
+    place = tmp_path / "VOCdevkit" / "VOC2012"
+    index = np.zeros((60, 80), np.uint8)
+    index[10:30, 10:40], index[40:50, 50:70], index[8:10, 10:40] = 5, 12, 255
+    (place / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (place / "SegmentationClass").mkdir()
+    names = [f"2007_{i:06d}" for i in range(6)]
+    (place / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(names) + "\n")
+    for i, name in enumerate(names):
+        photograph(place / "JPEGImages" / f"{name}.jpg", i, (80, 60))
+        Image.fromarray(index).save(place / "SegmentationClass" / f"{name}.png")
+    assert voc.folder(str(tmp_path)) == place
+    assert voc.folder(str(place)) == place
+    assert voc.folder(str(tmp_path / "VOCdevkit" / "VOC2012" / "JPEGImages")) is None
+    assert voc.folder("imagenet-1k") is None
+    images = voc.load(place, 4, seed=1, side=40)
+    assert images.table["id"].tolist() == sorted(images.table["id"])
+    assert set(images.table["id"]) < set(names)
+    with Image.open(place / "JPEGImages" / f"{images.table['id'][2]}.jpg") as photo:
+        small = photo.convert("RGB").resize((40, 40), Image.Resampling.BILINEAR)
+    assert np.array_equal(images.picture(2), small)
+    masks, void = voc.objects(place, names[0], 80)
+    # 60 rows become 80, each the one that its middle lies in
+    assert masks.shape == (2, 80, 80)
+    rows = (2 * np.arange(80) + 1) * 60 // 160
+    assert np.array_equal(masks[0].numpy(), (index == 5)[rows])
+    assert np.array_equal(masks[1].numpy(), (index == 12)[rows])
+    assert np.array_equal(void.numpy(), (index == 255)[rows])
+    assert np.array_equal(images.mask(0), voc.objects(place, names[0], 40)[0].any(0).float())
+    index[10, 10] = 0
+    Image.fromarray(index).save(place / "SegmentationClass" / f"{images.table['id'][0]}.png")
+    assert voc.load(place, 4, seed=1, side=40).fingerprint != images.fingerprint
+    (place / "SegmentationClass" / f"{names[3]}.png").unlink()
+    with pytest.raises(data.DataError, match=rf"lacks SegmentationClass/{names[3]}\.png"):
+        voc.load(place, 6)

@@ -19,9 +19,9 @@ import yaml
 from conftest import photograph
 
 from vitlab import cli
+from vitlab import images as data
 from vitlab.images import catalogue as datasets
 from vitlab.images import download
-from vitlab.images import load as data
 from vitlab.images.catalogue import DataError
 from vitlab.images.download import DownloadError
 

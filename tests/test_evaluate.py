@@ -9,8 +9,8 @@ import pytest
 import torch
 from conftest import Means
 
+from vitlab import images as data
 from vitlab.conditions import CLEAN, Condition, patchdrop
-from vitlab.images import load as data
 from vitlab.models import Model, load
 from vitlab.trials import run as evaluate
 
@@ -114,7 +114,7 @@ def test_kill_9_in_the_middle_loses_no_piece(tmp_path):
 import sys, time, torch
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 from test_evaluate import seen_model
-from vitlab.images import load as data
+from vitlab import images as data
 from vitlab.trials import run as evaluate
 from vitlab.conditions import Condition
 def slow(batch):

@@ -2,16 +2,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitlab.images import load as data
+from vitlab import images as data
 from vitlab.stimuli import scenes as stimuli
 from vitlab.stimuli import transfer as families
+from vitlab.stimuli.shapes import spikes
 
 NAMES = list(families.FAMILIES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_image_is_the_same_alone_and_in_a_set(name):
-    images = families.load(name, "test", 12, seed=3)
+    images = data.transfer(name, "test", 12, seed=3)
     for i in reversed(range(12)):
         picture, label = families.draw(name, "test", i, 3)
         assert np.array_equal(picture, np.asarray(images.picture(i)))
@@ -19,7 +20,7 @@ def test_an_image_is_the_same_alone_and_in_a_set(name):
         assert (picture.shape, picture.dtype) == ((64, 64, 3), np.uint8)
     assert images.classes == "new"
     assert len(images.categories) == 8
-    assert images.fingerprint != families.load(name, "test", 12, seed=4).fingerprint
+    assert images.fingerprint != data.transfer(name, "test", 12, seed=4).fingerprint
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,9 +47,9 @@ def test_the_class_alone_changes_the_picture(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_classes_are_equally_frequent_but_for_the_long_tail(name):
-    counts = families.load(name, "test", 80).labels.bincount()
+    counts = data.transfer(name, "test", 80).labels.bincount()
     assert counts.tolist() == [10] * 8
-    train = families.load(name, "train", 160).labels.bincount().tolist()
+    train = data.transfer(name, "train", 160).labels.bincount().tolist()
     tail = list(families.FAMILIES[name].tail)
     assert train == [2 * count for count in tail] if tail else train == [20] * 8
     assert not tail or (name == "leaves" and max(train) >= 8 * min(train))
@@ -63,7 +64,7 @@ def test_the_tail_is_spread_over_a_round():
 @pytest.mark.parametrize("notch", families.NOTCHES)
 def test_stars_have_the_area_geometry_gives(notch):
     # fourteen triangles with sides 1 and notch and an angle of pi / 7 between them
-    outline = 0.8 * stimuli._spikes(7, notch)
+    outline = 0.8 * spikes(7, notch)
     area = 4 * families._cover(outline).mean()
     assert area == pytest.approx(0.8**2 * 7 * notch * np.sin(np.pi / 7), rel=0.04)
 
@@ -82,7 +83,7 @@ def test_hue_does_not_tell_the_class(name):
     """Nearest class mean of the mean colour's two hue coordinates stays near chance."""
 
     def hues(split):
-        images = families.load(name, split, 320)
+        images = data.transfer(name, split, 320)
         colour = np.stack([np.asarray(images.picture(i)).mean((0, 1)) for i in range(320)])
         colour = colour - colour.mean(1, keepdims=True)
         return colour / np.linalg.norm(colour, axis=1, keepdims=True), images.labels.numpy()
@@ -108,12 +109,15 @@ def test_seven_sets_of_the_paper_have_a_stand_in():
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(data.DataError, match="nearest: signs"):
+    with pytest.raises(ValueError, match="nearest: signs"):
         families.draw("sign", "train", 0)
-    with pytest.raises(data.DataError, match="known: train, test"):
-        families.draw("signs", "validation", 0)
-    with pytest.raises(data.DataError, match="at least 1 image, got 0"):
-        families.load("signs", "train", 0)
+    for wrong, message in [
+        (("sign", "train", 1), "nearest: signs"),
+        (("signs", "validation", 1), "known: train, test"),
+        (("signs", "train", 0), "at least 1 image, got 0"),
+    ]:
+        with pytest.raises(data.DataError, match=message):
+            data.transfer(*wrong)
 
 
 # --- image sets by their own classes (data.own) ------------------------------------------------

@@ -4,8 +4,8 @@ import pytest
 import timm
 import torch
 
+from vitlab import images as data
 from vitlab import models
-from vitlab.images import load as data
 from vitlab.inside import tokens as features
 from vitlab.models import load
 

@@ -3,10 +3,10 @@ import timm
 import torch
 import torchvision
 
+from vitlab import images as data
 from vitlab import models
 from vitlab.conditions import Batch
 from vitlab.conditions.patchdrop import random_cells
-from vitlab.images import load as data
 from vitlab.inside import lesions
 from vitlab.models import load
 from vitlab.trials import run as evaluate

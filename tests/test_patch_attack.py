@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from vitlab import images as data
 from vitlab.attacks import patch as patch_attack
-from vitlab.images import load as data
 from vitlab.inside import tokens as features
 from vitlab.models import load
 

@@ -8,7 +8,7 @@ from imagecorruptions import corruptions as library
 from PIL import Image
 
 from vitlab.conditions import Batch, sequences
-from vitlab.images.load import load
+from vitlab.images import load
 from vitlab.rng import generator
 
 

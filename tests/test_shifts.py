@@ -8,8 +8,12 @@ from conftest import photograph
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from vitlab.images import load as data
-from vitlab.images import shifts
+from vitlab import images as data
+from vitlab.images import backgrounds, imagenet, shifts
+from vitlab.inside import attention, filtering
+from vitlab.models import restrict
+from vitlab.statistics import detection
+from vitlab.statistics import shifts as scores
 from vitlab.models import MINI_CONFIG, Model
 from vitlab.stimuli import scenes as stimuli
 
@@ -19,6 +23,10 @@ def linear(classes: int, seed: int = 0, size: int = 64) -> torch.nn.Module:
     torch.manual_seed(seed)
     pool = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten())
     return torch.nn.Sequential(pool, torch.nn.Linear(48, classes)).requires_grad_(False)
+
+
+def in_nine(model: Model) -> Model:
+    return restrict.merged(model, data.nine(), "imagenet-9")
 
 
 @pytest.fixture
@@ -32,28 +40,28 @@ def imagenet_model() -> Model:
 def test_a_subset_keeps_pictures_masks_and_rows_together():
     images = data.load("stimuli", n=40)
     places = [33, 2, 17]
-    some = shifts.subset(images, places)
+    some = data.subset(images, places)
     assert some.table["id"].tolist() == images.table["id"].iloc[places].tolist()
     for k, i in enumerate(places):
         assert np.array_equal(np.asarray(some.picture(k)), np.asarray(images.picture(i)))
         assert np.array_equal(some.mask(k), images.mask(i))
-    other = shifts.subset(images, [33, 2, 18])
+    other = data.subset(images, [33, 2, 18])
     assert len({images.fingerprint, some.fingerprint, other.fingerprint}) == 3
     with pytest.raises(ValueError, match="no image"):
-        shifts.subset(images, [])
+        data.subset(images, [])
 
 
-def test_a_set_that_cannot_be_had_is_left_out_and_a_wrong_folder_is_refused(
+def test_a_set_that_is_not_available_is_left_out_and_a_wrong_folder_is_refused(
     monkeypatch, tmp_path, capsys
 ):
     monkeypatch.setenv("VITLAB_DATA", str(tmp_path))
-    assert shifts.available("imagenet-1k") is None  # given out on request only
+    assert data.available("imagenet-1k") is None  # given out on request only
     assert "left out, imagenet-1k" in capsys.readouterr().out
     with pytest.raises(data.DataError, match="does not exist"):
-        shifts.available(str(tmp_path / "nowhere"))
+        data.available(str(tmp_path / "nowhere"))
     assert shifts.renditions("imagenet-1k", 5) == {}
     with pytest.raises(data.DataError, match="imagenet-9"):
-        shifts.backgrounds("imagenet-8", 4, 2, 2)
+        backgrounds.backgrounds("imagenet-8", 4, 2, 2)
 
 
 def test_renditions_show_different_objects_of_every_category():
@@ -64,54 +72,54 @@ def test_renditions_show_different_objects_of_every_category():
     assert len(set(numbers)) == 160
 
 
-def test_filtering_keeps_what_the_judges_get_wrong(means_model, tmp_path):
+def test_filtering_keeps_what_the_filters_get_wrong(means_model, tmp_path):
     count = 272  # more than the engine writes at once
     images = data.load("stimuli", n=count)
     second = replace(means_model, name="second", net=linear(16, 3), weights="second")
-    kept = shifts.filtered([means_model, second], images, tmp_path)
+    kept = filtering.filtered([means_model, second], images, tmp_path)
     stack = torch.stack([means_model.pixels(images.picture(i)) for i in range(count)]).float() / 255
     errs = [(m.logits(stack).argmax(1) != images.labels).numpy() for m in (means_model, second)]
     assert 0 < errs[0].sum() < count
     assert kept["means errs"].tolist() == np.flatnonzero(errs[0]).tolist()
     assert kept["all filters err"].tolist() == np.flatnonzero(errs[0] & errs[1]).tolist()
     assert len(kept["unfiltered"]) == count
-    assert list(shifts.filtered([], images, tmp_path)) == [images.name]
+    assert list(filtering.filtered([], images, tmp_path)) == [images.name]
 
 
-def test_known_images_are_those_of_the_strange_sets_classes(tmp_path):
+def test_known_images_are_those_of_the_unknown_sets_classes(tmp_path):
     for name, wnid, count in [
         ("known", "n01440764", 5),
         ("known", "n01443537", 5),
         ("known", "n01484850", 5),
-        ("strange", "n01440764", 4),
-        ("strange", "n01484850", 4),
+        ("unknown", "n01440764", 4),
+        ("unknown", "n01484850", 4),
     ]:
         for i in range(count):
             photograph(tmp_path / name / wnid / f"{i}.jpg", i)
-    known, strange = data.load(tmp_path / "known"), data.load(tmp_path / "strange")
-    inside, outside, classes = shifts.in_and_out(known, strange, 100)
+    known, unknown = data.load(tmp_path / "known"), data.load(tmp_path / "unknown")
+    inside, outside, classes = shifts.in_and_out(known, unknown, 100)
     assert classes == [0, 2]  # tench and great white shark
     assert inside.table["label"].value_counts().to_dict() == {0: 5, 2: 5}
     assert len(outside) == 8
-    inside, outside, classes = shifts.in_and_out(known, strange, 3)
+    inside, outside, classes = shifts.in_and_out(known, unknown, 3)
     assert (len(inside), len(outside), classes) == (3, 3, [0, 2])
     with pytest.raises(data.DataError, match="do not go together"):
-        shifts.in_and_out(data.load("stimuli", n=16), strange, 3)
-    only = shifts.subset(known, np.flatnonzero(known.labels.numpy() == 1))
+        shifts.in_and_out(data.load("stimuli", n=16), unknown, 3)
+    only = data.subset(known, np.flatnonzero(known.labels.numpy() == 1))
     with pytest.raises(data.DataError, match="reference class"):
-        shifts.in_and_out(only, strange, 3)
+        shifts.in_and_out(only, unknown, 3)
 
 
 def test_models_decide_about_held_out_stimuli(means_model, tmp_path):
     known = data.load("stimuli", n=32)
-    strange = data.load("stimuli", n=32, held_out=True)
-    inside, outside, classes = shifts.in_and_out(known, strange, 32)
+    unknown = data.load("stimuli", n=32, held_out=True)
+    inside, outside, classes = shifts.in_and_out(known, unknown, 32)
     assert classes == list(range(16))
-    assert shifts.restricted(means_model, classes) is means_model
-    shown = shifts.show({64: [means_model]}, outside, tmp_path)[64]
-    stack = torch.stack([means_model.pixels(strange.picture(i)) for i in range(32)]).float() / 255
+    assert restrict.restricted(means_model, classes) is means_model
+    shown = filtering.show({64: [means_model]}, outside, tmp_path)[64]
+    stack = torch.stack([means_model.pixels(unknown.picture(i)) for i in range(32)]).float() / 255
     confidence = means_model.logits(stack).softmax(1).amax(1)
-    assert np.allclose(shifts.score(shown, "CNN", "confidence"), confidence, atol=1e-5)
+    assert np.allclose(scores.score(shown, "CNN", "confidence"), confidence, atol=1e-5)
     assert len(inside) == 32
 
 
@@ -121,19 +129,19 @@ def test_models_decide_about_held_out_stimuli(means_model, tmp_path):
 def test_restricted_is_the_softmax_over_the_classes_left(imagenet_model):
     classes = [3, 999, 40, 7]
     pixels = torch.rand(6, 3, 64, 64)
-    few = shifts.restricted(imagenet_model, classes)
+    few = restrict.restricted(imagenet_model, classes)
     expected = imagenet_model.logits(pixels)[:, sorted(classes)].softmax(1)
     found = few.logits(pixels).softmax(1)
     assert torch.allclose(found[:, sorted(classes)], expected, atol=1e-6)
     assert found.sum(1).allclose(torch.ones(6))
     assert few.name == "linear, 4 classes"
     assert few.identity != imagenet_model.identity
-    other = shifts.restricted(imagenet_model, [3, 999, 40, 8])
+    other = restrict.restricted(imagenet_model, [3, 999, 40, 8])
     assert other.identity != few.identity
 
 
 def test_the_nine_classes_have_the_sizes_of_the_released_mapping():
-    members = shifts.nine()
+    members = data.nine()
     assert [len(part) for part in members] == [116, 52, 42, 36, 35, 27, 26, 20, 16, 630]
     assert sorted(i for part in members for i in part) == list(range(1000))
     names = data.imagenet_wnids()
@@ -147,11 +155,11 @@ def test_the_nine_classes_have_the_sizes_of_the_released_mapping():
 def test_in_nine_is_the_class_of_the_best_of_a_thousand(imagenet_model):
     pixels = torch.rand(64, 3, 64, 64)
     best = imagenet_model.logits(pixels).argmax(1).tolist()
-    where = {i: k for k, part in enumerate(shifts.nine()) for i in part}
-    found = shifts.in_nine(imagenet_model).logits(pixels).argmax(1)
+    where = {i: k for k, part in enumerate(data.nine()) for i in part}
+    found = in_nine(imagenet_model).logits(pixels).argmax(1)
     assert found.tolist() == [where[i] for i in best]
     with pytest.raises(ValueError, match="stimuli"):
-        shifts.in_nine(replace(imagenet_model, classes="stimuli"))
+        in_nine(replace(imagenet_model, classes="stimuli"))
 
 
 def test_a_cnn_sees_the_vits_pixels_at_each_size():
@@ -167,7 +175,7 @@ def test_a_cnn_sees_the_vits_pixels_at_each_size():
             ("s", "Swin", large),
         ]
     )
-    families = shifts.by_size([vit_32, net, vit_48, swin])
+    families = restrict.by_size([vit_32, net, vit_48, swin])
     assert {s: [m.name for m in ms] for s, ms in families.items()} == {
         32: ["v32", "c"],
         48: ["c", "v48", "s"],
@@ -178,7 +186,7 @@ def test_a_cnn_sees_the_vits_pixels_at_each_size():
         first = members[0].pixels(picture)
         assert all(torch.equal(m.pixels(picture), first) for m in members)
     assert families[32][1].config["std"] == (1, 1, 1)
-    assert shifts.by_size([net]) == {64: [net]}
+    assert restrict.by_size([net]) == {64: [net]}
 
 
 # --- the run ------------------------------------------------------------------------------------
@@ -186,14 +194,14 @@ def test_a_cnn_sees_the_vits_pixels_at_each_size():
 
 def test_show_leaves_out_models_of_other_classes(means_model, imagenet_model, tmp_path):
     images = data.load("stimuli", n=16)
-    shown = shifts.show({64: [means_model, imagenet_model], 65: [imagenet_model]}, images, tmp_path)
+    shown = filtering.show({64: [means_model, imagenet_model], 65: [imagenet_model]}, images, tmp_path)
     assert list(shown) == [64]
     assert shown[64]["model"].unique().tolist() == ["means"]
     stack = torch.stack([means_model.pixels(images.picture(i)) for i in range(16)]).float() / 255
     right = means_model.logits(stack).argmax(1) == images.labels
-    assert shifts.score(shown[64], "CNN").tolist() == right.float().tolist()
+    assert scores.score(shown[64], "CNN").tolist() == right.float().tolist()
     with pytest.raises(KeyError, match="groups: CNN"):
-        shifts.score(shown[64], "ViT")
+        scores.score(shown[64], "ViT")
 
 
 def test_an_object_is_vulnerable_when_one_ground_misleads():
@@ -205,7 +213,7 @@ def test_an_object_is_vulnerable_when_one_ground_misleads():
         for k, ok in enumerate(tried)
     ]
     trials = pd.DataFrame(rows).sample(frac=1, random_state=0)
-    assert shifts.vulnerable(trials, "CNN", 3).tolist() == [0.5, 1.0, 0.5]
+    assert scores.vulnerable(trials, "CNN", 3).tolist() == [0.5, 1.0, 0.5]
 
 
 # --- backgrounds --------------------------------------------------------------------------------
@@ -214,8 +222,8 @@ def test_an_object_is_vulnerable_when_one_ground_misleads():
 def test_pasting_takes_the_object_by_its_mask_and_the_ground_elsewhere():
     objects = data.load("stimuli", "texture-only", n=6)
     natural = data.load("stimuli", n=6)
-    behind = shifts.grounds(20)
-    made = shifts.pasted(objects, behind, [[i, i + 7] for i in range(6)], "made")
+    behind = backgrounds.grounds(20)
+    made = backgrounds.pasted(objects, behind, [[i, i + 7] for i in range(6)], "made")
     assert len(made) == 12
     assert made.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     for p in range(12):
@@ -227,35 +235,35 @@ def test_pasting_takes_the_object_by_its_mask_and_the_ground_elsewhere():
         assert np.array_equal(picture[outside], np.asarray(behind.picture(j))[outside])
         assert inside.sum() > 100
     with pytest.raises(data.DataError, match="no object masks"):
-        shifts.pasted(behind, behind, [[0]], "nothing")
+        backgrounds.pasted(behind, behind, [[0]], "nothing")
 
 
 def test_a_ground_is_texture_mixed_with_grey():
     textures = data.load("stimuli", "texture-only", n=16)
-    half = np.asarray(shifts.grounds(16, strength=0.25).picture(9), float)
+    half = np.asarray(backgrounds.grounds(16, strength=0.25).picture(9), float)
     expected = 0.25 * np.asarray(textures.picture(9), float) + 0.75 * 204
     assert np.abs(half - expected).max() <= 0.5
-    assert (np.asarray(shifts.grounds(16, strength=0.0).picture(3)) == 204).all()
+    assert (np.asarray(backgrounds.grounds(16, strength=0.0).picture(3)) == 204).all()
 
 
 def test_grounds_are_of_the_same_or_of_other_classes_and_drawn_per_object():
-    objects, behind = data.load("stimuli", n=32), shifts.grounds(160)
+    objects, behind = data.load("stimuli", n=32), backgrounds.grounds(160)
     labels = behind.labels
-    for i, places in enumerate(shifts.choose_grounds(objects, behind, 5, True)):
+    for i, places in enumerate(backgrounds.choose_grounds(objects, behind, 5, True)):
         assert set(labels[places].tolist()) == {i % 16}
         assert len(set(places)) == 5
-    other = shifts.choose_grounds(objects, behind, 150, False)
+    other = backgrounds.choose_grounds(objects, behind, 150, False)
     assert all(i % 16 not in labels[places] for i, places in enumerate(other))
-    alone = shifts.choose_grounds(shifts.subset(objects, [31]), behind, 150, False)
+    alone = backgrounds.choose_grounds(data.subset(objects, [31]), behind, 150, False)
     assert alone == other[31:]
-    assert shifts.choose_grounds(objects, behind, 150, False, seed=1) != other
+    assert backgrounds.choose_grounds(objects, behind, 150, False, seed=1) != other
     with pytest.raises(ValueError, match="10 grounds"):
-        shifts.choose_grounds(objects, behind, 11, True)
+        backgrounds.choose_grounds(objects, behind, 11, True)
 
 
 def test_the_variants_show_the_same_objects():
-    sets, every = shifts.backgrounds("stimuli", 32, 8, 3)
-    assert list(sets) == list(shifts.BACKGROUNDS)
+    sets, every = backgrounds.backgrounds("stimuli", 32, 8, 3)
+    assert list(sets) == list(backgrounds.BACKGROUNDS)
     for name in ("mixed-same", "mixed-rand", "no background"):
         for i in (0, 9, 31):
             mask = sets["original"].mask(i) == 1
@@ -275,7 +283,7 @@ def test_the_variants_show_the_same_objects():
 def test_imagenet_9_as_it_is_unpacked(tmp_path, monkeypatch, imagenet_model):
     monkeypatch.setenv("VITLAB_DATA", str(tmp_path))
     root = tmp_path / "imagenet-9" / "bg_challenge"
-    names = [f"{k:02d}_{name}" for k, name in enumerate(shifts.NINE)]
+    names = [f"{k:02d}_{name}" for k, name in enumerate(imagenet.NINE)]
     for folder in ("original", "mixed_same", "mixed_rand", "only_fg", "only_bg_t"):
         for k, name in enumerate(names):
             file = root / folder / "val" / name / f"{folder}_{k}.png"
@@ -286,7 +294,7 @@ def test_imagenet_9_as_it_is_unpacked(tmp_path, monkeypatch, imagenet_model):
         file = root / "fg_mask" / "val" / name / f"original_{k}.npy"
         file.parent.mkdir(parents=True)
         np.save(file, mask)
-    sets, every = shifts.backgrounds("imagenet-9", 9, 9, 4)
+    sets, every = backgrounds.backgrounds("imagenet-9", 9, 9, 4)
     assert [len(images) for images in sets.values()] == [9] * 5
     assert sets["original"].labels.tolist() == list(range(9))
     assert len(every) == 36
@@ -296,7 +304,7 @@ def test_imagenet_9_as_it_is_unpacked(tmp_path, monkeypatch, imagenet_model):
     with Image.open(root / "only_bg_t" / "val" / below) as ground:
         assert np.array_equal(picture[~mask], np.asarray(ground)[~mask])
     assert not below.startswith("01")
-    shown = shifts.show({64: [imagenet_model]}, every, tmp_path / "trials", shifts.in_nine)
+    shown = filtering.show({64: [imagenet_model]}, every, tmp_path / "trials", in_nine)
     assert set(shown[64]["prediction"]) <= set(range(10))
 
 
@@ -306,32 +314,32 @@ def test_imagenet_9_as_it_is_unpacked(tmp_path, monkeypatch, imagenet_model):
 def test_aupr_is_scikit_learns_also_with_equal_scores_and_for_resamples():
     random = np.random.default_rng(0)
     inside, outside = random.integers(0, 9, 50) / 10, random.integers(0, 7, 30) / 10
-    found = shifts.aupr(inside, outside, 20)
-    strange = np.r_[np.zeros(50), np.ones(30)]
-    assert found[0] == pytest.approx(average_precision_score(strange, -np.r_[inside, outside]))
-    drawn = [shifts.weights(n, 20, k) * n for k, n in enumerate((50, 30))]
+    found = detection.aupr(inside, outside, 20)
+    unknown = np.r_[np.zeros(50), np.ones(30)]
+    assert found[0] == pytest.approx(average_precision_score(unknown, -np.r_[inside, outside]))
+    drawn = [detection.weights(n, 20, k) * n for k, n in enumerate((50, 30))]
     for r in range(20):
         counts = [np.round(d[r]).astype(int) for d in drawn]
         again = [np.repeat(v, c) for v, c in zip((inside, outside), counts, strict=True)]
         assert [len(v) for v in again] == [50, 30]
-        expected = average_precision_score(strange, -np.concatenate(again))
+        expected = average_precision_score(unknown, -np.concatenate(again))
         assert found[1 + r] == pytest.approx(expected)
 
 
 def test_aupr_of_perfect_and_of_blind_models():
-    assert shifts.aupr(np.full(20, 0.9), np.full(20, 0.2)).tolist() == [1.0] * 2001
-    blind = shifts.percentiles(shifts.aupr(np.full(30, 0.5), np.full(10, 0.5)), 40)
-    assert blind == pytest.approx((0.25, 0.25, 0.25, 40))  # the share of strange images
+    assert detection.aupr(np.full(20, 0.9), np.full(20, 0.2)).tolist() == [1.0] * 2001
+    blind = detection.percentiles(detection.aupr(np.full(30, 0.5), np.full(10, 0.5)), 40)
+    assert blind == pytest.approx((0.25, 0.25, 0.25, 40))  # the share of out-of-distribution images
 
 
 def test_area_of_mass_in_closed_form_and_by_counting():
     even = torch.ones(1, 5, 5)
-    assert shifts.area_of_mass(even, 0.8).item() == pytest.approx(0.8)
+    assert attention.area_of_mass(even, 0.8).item() == pytest.approx(0.8)
     point = torch.zeros(1, 4, 4)
     point[0, 2, 1] = 3.0
-    assert shifts.area_of_mass(point, 0.8).item() == pytest.approx(0.8 / 16)
+    assert attention.area_of_mass(point, 0.8).item() == pytest.approx(0.8 / 16)
     maps = torch.rand(5, 6, 7, generator=torch.Generator().manual_seed(0)) ** 3
-    for one, found in zip(maps, shifts.area_of_mass(maps, 0.6).tolist(), strict=True):
+    for one, found in zip(maps, attention.area_of_mass(maps, 0.6).tolist(), strict=True):
         left, cells = 0.6 * one.sum().item(), 0.0
         for value in sorted(one.flatten().tolist(), reverse=True):
             part = min(1.0, left / value)
@@ -339,4 +347,4 @@ def test_area_of_mass_in_closed_form_and_by_counting():
             if left <= 0:
                 break
         assert found == pytest.approx(cells / 42, abs=1e-5)
-    assert torch.allclose(shifts.area_of_mass(7 * maps), shifts.area_of_mass(maps))
+    assert torch.allclose(attention.area_of_mass(7 * maps), attention.area_of_mass(maps))

@@ -21,9 +21,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
+from vitlab import images as data
 from vitlab.conditions import CLEAN, patchdrop
 from vitlab.files import write_json
-from vitlab.images import load as data
 from vitlab.inside import episodes as fewshot
 from vitlab.inside import tokens as features
 from vitlab.models import Model, best_device, load
@@ -252,7 +252,7 @@ def dask() -> dict[str, Any]:
 _PEAK = """
 import resource, sys, tempfile
 import torch
-from vitlab.images import load as data
+from vitlab import images as data
 from vitlab.trials import run as evaluate
 from vitlab.conditions import CLEAN
 from vitlab.models import Model, MINI_CONFIG

@@ -116,21 +116,21 @@ def _parameters(given: argparse.Namespace) -> dict[str, str]:
 
 
 def _data(given: argparse.Namespace) -> int:
-    from vitlab.images import catalogue as datasets
+    from vitlab.images import catalogue, fetch
 
     if given.action == "list":
-        for m in datasets.manifests().values():
+        for m in catalogue.manifests().values():
             size = "size ?" if m.size_gb is None else f"{m.size_gb:g} GB"
             print(f"{m.name:24}{size:>10}  {m.state:16}{m.purpose} [{m.licence}]")
-        print(f"The sets lie in {datasets.folder()} (VITLAB_DATA sets another folder).")
+        print(f"The sets lie in {catalogue.folder()} (VITLAB_DATA sets another folder).")
     elif given.action == "info":
-        print(datasets.info(given.name))
+        print(catalogue.info(given.name))
     elif given.action == "fetch":
-        print(datasets.fetch(given.name, given.again))
+        print(fetch.fetch(given.name, given.again))
     elif given.action == "path":
-        print(datasets.path(given.name))
+        print(catalogue.path(given.name))
     else:
-        problems = datasets.verify(given.name)
+        problems = fetch.verify(given.name)
         print("\n".join(problems) or f"{given.name}: all there")
         return 1 if problems else 0
     return 0

@@ -148,6 +148,9 @@ def value(thing: Any, user: Callable | None = None) -> str:
     What has no lasting text (an object at a memory address) gets another key in every process, so
     that nothing stale can be found under it.
     """
+    if isinstance(thing, ModuleType):
+        ours = thing.__name__.split(".")[0] == "vitlab"
+        return house(thing.__name__) if ours else thing.__name__
     if isinstance(thing, Mapping):
         return value([*thing.items()], user)
     if isinstance(thing, list | tuple | range):
@@ -163,9 +166,6 @@ def value(thing: Any, user: Callable | None = None) -> str:
         return key
     if (identity := getattr(thing, "identity", None)) is not None:  # a model
         return digest(identity, thing.device)
-    if isinstance(thing, ModuleType):
-        ours = thing.__name__.split(".")[0] == "vitlab"
-        return house(thing.__name__) if ours else thing.__name__
     if inspect.isfunction(thing) and user and thing.__module__ == user.__module__:
         return function(thing)
     if inspect.isfunction(thing):

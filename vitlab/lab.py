@@ -24,7 +24,8 @@ from torch import Tensor
 from vitlab import claims, plots
 from vitlab.book import profiles
 from vitlab.conditions import CLEAN, Batch, Condition
-from vitlab.images.load import Images, cue_conflict, load, own
+from vitlab.images.images import Images
+from vitlab.images.load import cue_conflict, load, own
 from vitlab.inside.tokens import lacks
 from vitlab.models import Model, by_group, load_all
 from vitlab.statistics.accuracy import correct

@@ -194,8 +194,8 @@ def _images(where: str) -> str:
 
 
 def _need_cues(page: str, images: str) -> None:
+    from vitlab import images as data
     from vitlab.images import catalogue as datasets
-    from vitlab.images import load as data
 
     if datasets.is_set(images) and not datasets.available(datasets.set_name(images)):
         return  # what is not here yet is told when it is
@@ -291,9 +291,9 @@ def check(pages: list[Page]) -> None:
 
     Raises PageError.
     """
+    from vitlab import images as data
     from vitlab import models
     from vitlab.images import catalogue as datasets
-    from vitlab.images import load as data
 
     for where, wanted, needs in {
         tuple(page.settings.get(key, "") for key in ("images", "models", "needs")) for page in pages

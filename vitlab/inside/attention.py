@@ -189,3 +189,16 @@ def best_head(masks: Tensor, truth: Tensor) -> Tensor:
     truth in hand, so more heads score higher by choice alone.
     """
     return jaccard(masks[None], truth[:, None]).amax(1).mean()
+
+
+def area_of_mass(maps: Tensor, mass: float = 0.8) -> Tensor:
+    """Share of the area that the smallest region with `mass` of each map takes: float [n].
+
+    maps: float [n, h, w], none negative, each with a positive sum. The last cell counts in part.
+
+    >>> area_of_mass(torch.ones(1, 2, 2))
+    tensor([0.8000])
+    """
+    shares = (maps / maps.sum((1, 2), keepdim=True)).flatten(1).sort(1, descending=True).values
+    before = shares.cumsum(1) - shares
+    return ((mass - before) / shares.clamp_min(1e-12)).clamp(0, 1).mean(1)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.files import nearest
-from vitlab.images.load import DataError, Images, decision_matrix
+from vitlab.images.imagenet import decision_matrix
+from vitlab.images.images import DataError, Images
 from vitlab.models import Model, undecided
 
 NEEDS = ("class token", "blocks", "block decisions", "attention", "features", "decisions")

@@ -1,8 +1,8 @@
-"""Rendered images of which everything is known: shape, texture, colour, pose, background, object mask.
+"""Rendered images of which everything is known: shape, texture, colour, pose, background, mask.
 
-A stimulus is a textured object on a cluttered grey background. In *natural* stimuli shape, texture and hue agree on
-the category, as in photographs; the other variants take single cues away or set them against each
-other (Geirhos et al. 2019). Nothing is stored: an image is a function of
+A stimulus is a textured object on a cluttered grey background. In *natural* stimuli shape, texture
+and hue agree on the category, as in photographs; the other variants take single cues away or set
+them against each other (Geirhos et al. 2019). Nothing is stored: an image is a function of
 ``(split, index, seed, variant)``, so any batch, order or number of workers gives the same pixels.
 
 >>> scene = describe("test", 7)
@@ -14,7 +14,7 @@ other (Geirhos et al. 2019). Nothing is stored: an image is a function of
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -24,11 +24,11 @@ from PIL import Image, ImageDraw
 
 from vitlab.files import digest
 from vitlab.rng import generator
+from vitlab.stimuli.shapes import SHAPES
+from vitlab.stimuli.textures import SIZE, TEXTURES, background, textured, wave
 
-SIZE = 64  # pixels; the ViT's 8 px patches make an 8 x 8 grid of it
-_SUPERSAMPLE = (
-    4  # outlines are drawn four times larger and averaged down, which smooths their edges
-)
+# Outlines are drawn four times larger and averaged down, which smooths their edges.
+_SUPERSAMPLE = 4
 
 SPLITS = ("train", "validation", "test")
 VARIANTS = {
@@ -48,148 +48,6 @@ RENDITIONS = ("edges", "silhouette", "flat", "sketch", "inverted")
 # The most that each nuisance of a hard stimulus does; how much of it is drawn per stimulus.
 # Chosen on validation stimuli with mini/cnn-2 alone, which errs on about three in ten of them.
 _HARD = {"smaller": 0.25, "turn": 70.0, "pale": 0.35, "clutter": 0.2, "cover": 0.25}
-
-# --- shapes: closed outlines in a box of about [-1, 1] x [-1, 1], y downwards -------------------
-# A shape is a list of outlines; the first is filled, each further one is cut out of it.
-
-
-def _circle(radius: float, x: float = 0.0, y: float = 0.0) -> np.ndarray:
-    turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    return np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1)
-
-
-def _polar(radius_of_angle: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    turn = np.linspace(0, 2 * np.pi, 96, endpoint=False) - np.pi / 2
-    radius = radius_of_angle(turn + np.pi / 2)
-    return np.stack([radius * np.cos(turn), radius * np.sin(turn)], axis=1)
-
-
-def _spikes(points: int, inner: float) -> np.ndarray:
-    turn = np.linspace(0, 2 * np.pi, 2 * points, endpoint=False) - np.pi / 2
-    radius = np.where(np.arange(2 * points) % 2 == 0, 1.0, inner)
-    return np.stack([radius * np.cos(turn), radius * np.sin(turn)], axis=1)
-
-
-def _heart() -> np.ndarray:
-    t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
-    x = np.sin(t) ** 3
-    y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)) / 17
-    return np.stack([x, y], axis=1)
-
-
-def _crescent() -> np.ndarray:
-    outer = np.linspace(np.radians(50), np.radians(310), 40)
-    inner = np.linspace(np.radians(285), np.radians(75), 40)
-    rim = np.stack([np.cos(outer), np.sin(outer)], axis=1)
-    bite = np.stack([0.45 + 0.74 * np.cos(inner), 0.79 * np.sin(inner)], axis=1)
-    return np.concatenate([rim, bite])
-
-
-def _drop() -> np.ndarray:
-    arc = np.linspace(np.radians(-25), np.radians(205), 40)
-    bowl = np.stack([0.62 * np.cos(arc), 0.35 + 0.62 * np.sin(arc)], axis=1)
-    return np.concatenate([bowl, [[0.0, -1.0]]])
-
-
-def _points(text: str) -> np.ndarray:
-    return np.array([[float(n) for n in pair.split(",")] for pair in text.split()])
-
-
-SHAPES: dict[str, list[np.ndarray]] = {
-    # the 16 categories
-    "disc": [_circle(0.9)],
-    "square": [_points("-.8,-.8 .8,-.8 .8,.8 -.8,.8")],
-    "triangle": [_points("0,-.95 .95,.75 -.95,.75")],
-    "star": [_spikes(5, 0.42)],
-    "crescent": [_crescent()],
-    "ring": [_circle(0.95), _circle(0.5)],
-    "cross": [_points("-.3,-.95 .3,-.95 .3,-.3 .95,-.3 .95,.3 .3,.3 .3,.95 -.3,.95 -.3,.3 -.95,.3 -.95,-.3 -.3,-.3")],
-    "heart": [_heart()],
-    "trefoil": [_polar(lambda a: 0.62 + 0.38 * np.cos(3 * a))],
-    "hourglass": [_points("-.8,-.9 .8,-.9 .15,0 .8,.9 -.8,.9 -.15,0")],
-    "letter L": [_points("-.75,-.95 -.2,-.95 -.2,.4 .8,.4 .8,.95 -.75,.95")],
-    "letter T": [_points("-.9,-.9 .9,-.9 .9,-.35 .28,-.35 .28,.95 -.28,.95 -.28,-.35 -.9,-.35")],
-    "letter U": [_points("-.85,-.9 -.35,-.9 -.35,.4 .35,.4 .35,-.9 .85,-.9 .85,.9 -.85,.9")],
-    "arrow": [_points("0,-1 .9,-.05 .35,-.05 .35,.95 -.35,.95 -.35,-.05 -.9,-.05")],
-    "bar": [_points("-.35,-1 .35,-1 .35,1 -.35,1")],
-    "bolt": [_points("-.1,-1 .6,-1 .15,-.25 .7,-.25 -.35,1 -.05,.1 -.6,.1")],
-    # the 8 held-out shapes, for few-shot work
-    "hexagon": [_spikes(3, 1.0)],
-    "letter H": [_points("-.85,-.9 -.35,-.9 -.35,-.25 .35,-.25 .35,-.9 .85,-.9 .85,.9 .35,.9 .35,.25 -.35,.25 -.35,.9 -.85,.9")],
-    "letter E": [_points("-.7,-.95 .75,-.95 .75,-.5 -.15,-.5 -.15,-.22 .6,-.22 .6,.22 -.15,.22 -.15,.5 .75,.5 .75,.95 -.7,.95")],
-    "drop": [_drop()],
-    "frame": [_points("-.9,-.9 .9,-.9 .9,.9 -.9,.9"), _points("-.45,-.45 .45,-.45 .45,.45 -.45,.45")],
-    "chevron": [_points("-.9,-.8 0,-.1 .9,-.8 .9,0 0,.8 -.9,0")],
-    "gear": [_polar(lambda a: 0.82 + 0.17 * np.sign(np.cos(8 * a)))],
-    "half disc": [_polar(lambda a: np.where(np.cos(a) > 0, 0.95, 0.95 * 0.25 / np.maximum(np.abs(np.cos(a)), 0.25)))],
-}  # fmt: skip
-
-# --- textures: value in [0, 1] at pixel coordinates (u, v), already turned and shifted -----------
-
-
-def _smooth_noise(noise: np.random.Generator, cells: int, size: int) -> np.ndarray:
-    grid = noise.random((cells, cells), dtype=np.float32)
-    return np.asarray(Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC))
-
-
-def _wave(x, period):
-    return 0.5 + 0.5 * np.sin(2 * np.pi * x / period)
-
-
-def _square(x, period):
-    return (np.mod(x, period) < period / 2).astype(np.float32)
-
-
-def _bricks(u, v):
-    row = np.floor(v / 5)
-    return ((np.mod(v, 5) > 1.2) & (np.mod(u + 4.5 * np.mod(row, 2), 9) > 1.4)).astype(np.float32)
-
-
-def _hexagonal_dots(u, v, pitch, radius):
-    row = np.round(v / (0.87 * pitch))
-    du = np.mod(u + 0.5 * pitch * np.mod(row, 2) + pitch / 2, pitch) - pitch / 2
-    dv = v - row * 0.87 * pitch
-    return (du**2 + dv**2 < radius**2).astype(np.float32)
-
-
-def _scales(u, v):
-    row = np.floor(v / 4)
-    du = np.mod(u + 4 * np.mod(row, 2), 8) - 4
-    return np.clip(np.hypot(du, np.mod(v, 4)) / 4.6, 0, 1) ** 2
-
-
-# Each takes (u, v, noise generator); periods are in pixels of a 64 px image.
-TEXTURES = {
-    # the 16 categories
-    "fine stripes": lambda u, v, n: _wave(u, 3.2),
-    "broad stripes": lambda u, v, n: _square(u, 9.0),
-    "level lines": lambda u, v, n: _wave(v, 4.6),
-    "slanted lines": lambda u, v, n: _square(u + v, 7.0),
-    "checks": lambda u, v, n: np.abs(_square(u, 8.0) - _square(v, 8.0)),
-    "plaid": lambda u, v, n: 0.5 * _wave(u, 5.0) + 0.5 * _wave(v, 10.0),
-    "grid": lambda u, v, n: np.maximum(np.mod(u, 6) < 1.6, np.mod(v, 6) < 1.6).astype(np.float32),
-    "dots": lambda u, v, n: _hexagonal_dots(u, v, 6.0, 1.9),
-    "large dots": lambda u, v, n: 1 - _hexagonal_dots(u, v, 11.0, 4.2),
-    "bricks": lambda u, v, n: _bricks(u, v),
-    "waves": lambda u, v, n: _wave(v + 2.5 * np.sin(2 * np.pi * u / 11), 6.0),
-    "zigzag": lambda u, v, n: _square(v + np.abs(np.mod(u, 8) - 4), 5.6),
-    "rings": lambda u, v, n: _wave(np.hypot(u, v), 5.4),
-    "scales": lambda u, v, n: _scales(u, v),
-    "blotches": lambda u, v, n: np.clip(4 * _smooth_noise(n, 14, u.shape[0]) - 1.5, 0, 1),
-    "grain": lambda u, v, n: n.random(u.shape, dtype=np.float32),
-    # the 8 held-out textures, for few-shot work
-    "triangles": lambda u, v, n: (np.mod(u, 8) > np.mod(v, 8)).astype(np.float32),
-    "dashes": lambda u, v, n: _square(u, 10.0) * _square(v, 4.4),
-    "rays": lambda u, v, n: _wave(np.arctan2(v, u + 0.01), 2 * np.pi / 14),
-    "diamonds": lambda u, v, n: _square(np.abs(np.mod(u, 10) - 5) + np.abs(np.mod(v, 10) - 5), 5.0),
-    "clouds": lambda u, v, n: np.clip(2.4 * _smooth_noise(n, 6, u.shape[0]) - 0.7, 0, 1),
-    "weave": lambda u, v, n: np.where(_square(u + v, 12) > 0, _wave(u - v, 4.0), _wave(u + v, 4.0)),
-    "crosses": lambda u, v, n: (
-        np.minimum(np.abs(np.mod(u, 8) - 4), np.abs(np.mod(v, 8) - 4))
-        + (np.hypot(np.mod(u, 8) - 4, np.mod(v, 8) - 4) > 3.2) * 9 < 1
-    ).astype(np.float32),
-    "speckle": lambda u, v, n: (_smooth_noise(n, 32, u.shape[0]) > 0.72).astype(np.float32),
-}  # fmt: skip
 
 SHAPE_NAMES, TEXTURE_NAMES = tuple(SHAPES), tuple(TEXTURES)
 CATEGORIES = SHAPE_NAMES[:16]
@@ -300,32 +158,6 @@ def draw_edges(scene: Scene, size: int = SIZE) -> np.ndarray:
     return np.asarray(canvas.reduce(_SUPERSAMPLE), dtype=np.float32) / 255
 
 
-def _texture(scene: Scene, noise: np.random.Generator, size: int) -> np.ndarray:
-    """The texture in its two tones of one hue: float32 [size, size, 3] in [0, 1]."""
-    axis = (np.arange(size, dtype=np.float32) - size / 2) * (SIZE / size)
-    turn = np.radians(noise.uniform(-15, 15))
-    stretch = noise.uniform(0.9, 1.1)
-    du, dv = noise.uniform(-8, 8, 2)
-    u = (np.cos(turn) * axis[None] + np.sin(turn) * axis[:, None]) * stretch + du
-    v = (np.cos(turn) * axis[:, None] - np.sin(turn) * axis[None]) * stretch + dv
-    value = TEXTURES[scene.texture](u.astype(np.float32), v.astype(np.float32), noise)[..., None]
-    light = colorsys.hsv_to_rgb(scene.hue, noise.uniform(0.55, 0.9), noise.uniform(0.7, 0.95))
-    dark = colorsys.hsv_to_rgb(scene.hue, noise.uniform(0.7, 1.0), noise.uniform(0.15, 0.4))
-    return value * np.array(light, np.float32) + (1 - value) * np.array(dark, np.float32)
-
-
-def _background(noise: np.random.Generator, size: int) -> np.ndarray:
-    """Grey, mottled, with two faint blurred bars of clutter: float32 [size, size, 3] in [0, 1]."""
-    grey = noise.uniform(0.65, 0.95)
-    tint = noise.uniform(-0.05, 0.05, 3).astype(np.float32)
-    mottle = 0.25 * (_smooth_noise(noise, 5, size) - 0.5)
-    axis = np.linspace(-1, 1, size, dtype=np.float32)
-    for turn, offset, width in noise.uniform([0, -0.9, 6], [np.pi, 0.9, 12], (2, 3)):
-        distance = np.cos(turn) * axis[None] + np.sin(turn) * axis[:, None] - offset
-        mottle = mottle - 0.12 * np.exp(-((width * distance) ** 2)).astype(np.float32)
-    return np.float32(grey) + mottle[..., None] + tint
-
-
 def _cover(scene: Scene, size: int) -> np.ndarray:
     """What lies on the object of a hard stimulus: an edge at any angle, 1 beyond it, 0 before."""
     noise = generator(*scene.key, "cover")
@@ -350,15 +182,15 @@ def _clutter(noise: np.random.Generator, size: int) -> np.ndarray:
 
 def _hard(scene: Scene, noise: np.random.Generator, size: int) -> np.ndarray:
     """A hard stimulus before its grain: float32 [size, size, 3]."""
-    background = _background(noise, size)
-    texture = _texture(scene, noise, size)
+    ground = background(noise, size)
+    texture = textured(scene.texture, scene.hue, noise, size)
     more = generator(*scene.key, "hard picture")
-    background = background + _clutter(more, size)[..., None]
+    ground = ground + _clutter(more, size)[..., None]
     faded = np.float32(_HARD["pale"] * more.random())
-    texture = (1 - faded) * texture + faded * background
+    texture = (1 - faded) * texture + faded * ground
     mask = _whole_mask(scene, size)[..., None]
     cover = _cover(scene, size)[..., None]
-    seen = mask * texture + (1 - mask) * background
+    seen = mask * texture + (1 - mask) * ground
     return (1 - cover) * seen + cover * np.float32(more.uniform(0.3, 0.8))
 
 
@@ -376,7 +208,7 @@ def _sketch(scene: Scene, size: int) -> np.ndarray:
     outline = np.asarray(canvas.reduce(_SUPERSAMPLE), dtype=np.float32) / 255
     axis = np.arange(size, dtype=np.float32) * (SIZE / size)
     turn = noise.uniform(0.5, 1.1)
-    hatching = _wave(np.cos(turn) * axis[None] + np.sin(turn) * axis[:, None], 4.0) > 0.75
+    hatching = wave(np.cos(turn) * axis[None] + np.sin(turn) * axis[:, None], 4.0) > 0.75
     return np.maximum(outline, 0.45 * hatching * _whole_mask(scene, size))
 
 
@@ -408,12 +240,12 @@ def draw(scene: Scene, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
         grain = noise.standard_normal((size, size, 3), dtype=np.float32)
         picture = np.clip(picture + np.float32(0.03) * grain, 0, 1)
         return np.round(255 * picture).astype(np.uint8), draw_mask(scene, size)
-    background = _background(noise, size)
-    picture = _texture(scene, noise, size)
+    ground = background(noise, size)
+    picture = textured(scene.texture, scene.hue, noise, size)
     mask = np.ones((size, size), np.float32)
     if scene.variant != "texture-only":
         mask = draw_mask(scene, size)
-        picture = mask[..., None] * picture + (1 - mask[..., None]) * background
+        picture = mask[..., None] * picture + (1 - mask[..., None]) * ground
     grain = noise.standard_normal((size, size, 3), dtype=np.float32)
     picture = np.clip(picture + np.float32(0.03) * grain, 0, 1)
     return np.round(255 * picture).astype(np.uint8), mask

@@ -15,20 +15,18 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from PIL import Image, ImageDraw
 
-from vitlab.files import digest, nearest
-from vitlab.images.load import DataError, Images
+from vitlab.files import nearest
 from vitlab.rng import generator
-from vitlab.stimuli import scenes as stimuli
+from vitlab.stimuli.scenes import CATEGORIES, TEXTURE_NAMES
+from vitlab.stimuli.shapes import SHAPES, circle, polar, spikes
+from vitlab.stimuli.textures import SIZE, background, smooth_noise, textured
 
-SIZE = stimuli.SIZE
 SPLITS = ("train", "test")
 _SUPERSAMPLE = 4
 
@@ -52,12 +50,12 @@ def draw(family: str, split: str, index: int, seed: int = 0) -> tuple[np.ndarray
 
     Classes take turns, except in the training split of a family with a `tail`.
 
-    Raises DataError for an unknown family or split.
+    Raises ValueError for an unknown family or split.
     """
     if family not in FAMILIES:
-        raise DataError(f"unknown family {family!r}{nearest(family, list(FAMILIES))}")
+        raise ValueError(f"unknown family {family!r}{nearest(family, list(FAMILIES))}")
     if split not in SPLITS:
-        raise DataError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+        raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
     kind = FAMILIES[family]
     label = index % len(kind.classes)
     if kind.tail and split == "train":
@@ -66,26 +64,6 @@ def draw(family: str, split: str, index: int, seed: int = 0) -> tuple[np.ndarray
     picture = kind.paint(label, noise)
     picture = picture + np.float32(0.03) * noise.standard_normal(picture.shape, dtype=np.float32)
     return np.round(255 * np.clip(picture, 0, 1)).astype(np.uint8), label
-
-
-def load(family: str, split: str, n: int, seed: int = 0) -> Images:
-    """The first `n` images of a family's split as an image set, drawn at once.
-
-    Raises DataError as `draw` does, and for less than one image.
-    """
-    if n < 1:
-        raise DataError(f"a family needs at least 1 image, got {n}")
-    pictures, labels = zip(*(draw(family, split, i, seed) for i in range(n)), strict=True)
-    ids = [f"{family}/{split}/{seed}/{i:06d}" for i in range(n)]
-    return Images(
-        family,
-        pd.DataFrame({"id": ids, "label": labels}),
-        FAMILIES[family].classes,
-        "new",
-        lambda i: Image.fromarray(pictures[i]),
-        None,
-        digest(*ids, *(picture.tobytes() for picture in pictures)),
-    )
 
 
 def _turns(tail: tuple[int, ...]) -> list[int]:
@@ -120,7 +98,7 @@ def _box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
 
 
 def _ellipse(x: float, y: float, across: float, down: float) -> np.ndarray:
-    return stimuli._circle(1.0) * (across, down) + (x, y)
+    return circle(1.0) * (across, down) + (x, y)
 
 
 def _placing(
@@ -139,13 +117,8 @@ def _placing(
     return lambda points: size * (points * (side * narrow, 1)) @ rotation + shift
 
 
-def _texture(texture: str, hue: float, noise: np.random.Generator) -> np.ndarray:
-    scene = replace(stimuli.describe("test", 0), texture=texture, hue=hue)
-    return stimuli._texture(scene, noise, SIZE)
-
-
 def _mottle(noise: np.random.Generator, strength: float = 0.25) -> np.ndarray:
-    return np.float32(strength) * (stimuli._smooth_noise(noise, 9, SIZE)[..., None] - 0.5)
+    return np.float32(strength) * (smooth_noise(noise, 9, SIZE)[..., None] - 0.5)
 
 
 # --- the families ------------------------------------------------------------------------------
@@ -155,10 +128,10 @@ NOTCHES = tuple(round(0.3 + 0.08 * i, 2) for i in range(8))
 
 def _star(label: int, noise: np.random.Generator) -> np.ndarray:
     place = _placing(noise, turn=180 / 7)
-    texture = stimuli.TEXTURE_NAMES[noise.integers(len(stimuli.TEXTURE_NAMES))]
-    paint = _texture(texture, noise.random(), noise)
-    star = _cover(place(stimuli._spikes(7, NOTCHES[label])))
-    return _over(stimuli._background(noise, SIZE), star, paint)
+    texture = TEXTURE_NAMES[noise.integers(len(TEXTURE_NAMES))]
+    paint = textured(texture, noise.random(), noise)
+    star = _cover(place(spikes(7, NOTCHES[label])))
+    return _over(background(noise), star, paint)
 
 
 _BIRDS = list(product(("short", "long"), ("red", "yellow"), ("plain", "barred")))
@@ -172,9 +145,9 @@ def _bird(label: int, noise: np.random.Generator) -> np.ndarray:
     tip = 0.75 if bill == "short" else 0.98
     tail = np.array([[-0.45, -0.05], [-1.0, -0.3], [-0.95, 0.15], [-0.4, 0.3]])
     bars = [_box(x, -0.05, x + 0.06, 0.3) for x in np.arange(-0.38, 0.2, 0.13)]
-    cap = stimuli._circle(0.29)
+    cap = circle(0.29)
     cap = cap[cap[:, 1] <= 0.01] + (0.42, -0.4)
-    picture = stimuli._background(noise, SIZE)
+    picture = background(noise)
     picture = _over(picture, _cover(place(tail)), dark)
     body = _ellipse(-0.02, 0.14, 0.6, 0.42), _ellipse(0.42, -0.4, 0.29, 0.29)
     picture = _over(picture, _cover(*map(place, body)), plumage + _mottle(noise, 0.15))
@@ -187,11 +160,11 @@ def _bird(label: int, noise: np.random.Generator) -> np.ndarray:
     return _over(picture, _cover(place(beak)), _colour(0.1, 0.5, 0.3))
 
 
-_HELD_OUT_TEXTURES = stimuli.TEXTURE_NAMES[len(stimuli.CATEGORIES) :]
+_HELD_OUT_TEXTURES = TEXTURE_NAMES[len(CATEGORIES) :]
 
 
 def _surface(label: int, noise: np.random.Generator) -> np.ndarray:
-    return _texture(_HELD_OUT_TEXTURES[label], noise.random(), noise)
+    return textured(_HELD_OUT_TEXTURES[label], noise.random(), noise)
 
 
 _SIGNS = list(product(("blue", "white"), ("letter H", "letter E", "chevron", "drop")))
@@ -200,14 +173,14 @@ _SIGNS = list(product(("blue", "white"), ("letter H", "letter E", "chevron", "dr
 def _sign(label: int, noise: np.random.Generator) -> np.ndarray:
     plate, glyph = _SIGNS[label]
     place = _placing(noise, turn=10, squeeze=0.8)
-    octagon = stimuli._spikes(4, 1.0) @ np.array([[0.924, 0.383], [-0.383, 0.924]])
+    octagon = spikes(4, 1.0) @ np.array([[0.924, 0.383], [-0.383, 0.924]])
     blue, red = _colour(0.6, 0.85, 0.7), _colour(0.0, 0.85, 0.75)
     white, black = _colour(0, 0, 0.95), _colour(0, 0, 0.12)
-    picture = stimuli._background(noise, SIZE)
+    picture = background(noise)
     picture = _over(picture, _cover(place(octagon)), red if plate == "white" else blue)
     if plate == "white":
         picture = _over(picture, _cover(place(0.78 * octagon)), white)
-    inside = [place(0.5 * part) for part in stimuli.SHAPES[glyph]]
+    inside = [place(0.5 * part) for part in SHAPES[glyph]]
     picture = _over(picture, _cover(*inside), black if plate == "white" else white)
     return picture * np.float32(noise.uniform(0.5, 1.0))  # the light of the day
 
@@ -225,7 +198,7 @@ def _mushroom(label: int, noise: np.random.Generator) -> np.ndarray:
     hue = noise.uniform(0.03, 0.12)
     brown = _colour(hue, noise.uniform(0.4, 0.8), noise.uniform(0.35, 0.7))
     pale = _colour(hue, 0.25, noise.uniform(0.6, 0.85))
-    picture = stimuli._background(noise, SIZE) * _colour(0.28, 0.3, 0.7)
+    picture = background(noise) * _colour(0.28, 0.3, 0.7)
     picture = _over(picture, _cover(place(stem)), pale + _mottle(noise))
     picture = _over(picture, _cover(place(gills)), 0.6 * pale)
     return _over(picture, _cover(place(cap)), brown + _mottle(noise))
@@ -300,12 +273,12 @@ _LEAVES = list(product((4, 5, 6, 7), (0.1, 0.22)))
 def _leaf(label: int, noise: np.random.Generator) -> np.ndarray:
     lobes, depth = _LEAVES[label]
     place = _placing(noise, turn=30, mirror=True)
-    blade = stimuli._polar(
+    blade = polar(
         lambda a: 0.76 * (1 + depth * np.cos(lobes * a) + 0.03 * np.cos(24 * a)) * (1 - depth / 2)
     )
     stalk = _box(-0.03, -0.6, 0.03, 1.0)
     green = _colour(noise.uniform(0.2, 0.38), noise.uniform(0.45, 0.8), noise.uniform(0.35, 0.7))
-    picture = _over(stimuli._background(noise, SIZE), _cover(place(stalk)), 0.6 * green)
+    picture = _over(background(noise), _cover(place(stalk)), 0.6 * green)
     picture = _over(picture, _cover(place(blade * (0.85, 1))), green + _mottle(noise))
     vein = _box(-0.02, -0.6, 0.02, 0.6)
     return _over(picture, _cover(place(vein)), 0.65 * green)

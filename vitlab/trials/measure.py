@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitlab import keys
 from vitlab.conditions import Batch
-from vitlab.images.load import Images
+from vitlab.images.images import Images
 from vitlab.models import Model
 from vitlab.trials import store
 

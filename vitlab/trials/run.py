@@ -23,7 +23,8 @@ from tqdm.auto import tqdm
 
 from vitlab import keys
 from vitlab.conditions import Batch, Condition
-from vitlab.images.load import Images, decision_matrix
+from vitlab.images.imagenet import decision_matrix
+from vitlab.images.images import Images
 from vitlab.models import Model, best_device
 from vitlab.trials import dask, store
 

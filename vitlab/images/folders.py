@@ -1,0 +1,240 @@
+"""Image sets from folders: which files, of which classes, with which content."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import timm
+
+from vitlab.files import digest, nearest
+from vitlab.images import catalogue, contents
+from vitlab.images.imagenet import imagenet_16, imagenet_wnids
+from vitlab.images.images import DataError, Images, decode
+from vitlab.rng import generator
+
+
+def read(
+    folder: Path,
+    n: int | None = None,
+    seed: int = 0,
+    name: str = "",
+    subset: str | Path | None = None,
+    kind: str = "",
+) -> Images:
+    """The images of a folder, or `n` of them at random, the same on every machine.
+
+    name: of the set; the folder's if empty. subset: a list of ids, see `load.load`.
+    kind: "own" where the class folders, however deep, are classes of their own; "none" where the
+        labels mean nothing; otherwise they are ImageNet's or the 16 categories (see `load.load`).
+
+    Raises DataError as `load.load` and `load.own` do.
+    """
+    if not folder.is_dir():
+        near = nearest(str(folder), list(catalogue.manifests()))
+        stimuli = "" if kind == "own" else "'stimuli', "
+        raise DataError(
+            f"image folder {str(folder)!r} does not exist; give {stimuli}a folder with a folder "
+            f"per class, or the name of an image set{near}"
+        )
+    try:
+        folder, class_of = _own_classes(folder) if kind == "own" else _listing(folder)
+    except OSError as error:
+        raise DataError(f"image folder {str(folder)!r} cannot be read: {error}") from None
+    if subset is not None:
+        class_of = {file: class_of[file] for file in _listed(list(class_of), subset, folder)}
+    found = set(class_of.values())
+    if kind == "own":
+        categories = tuple(sorted(found))
+        label_of, classes = {name: i for i, name in enumerate(categories)}, "own"
+    else:
+        label_of, classes, categories = _classes(found, folder)
+    files = list(class_of)
+    if n is not None and n < len(files):
+        chosen = generator("subset", seed, len(files)).permutation(len(files))[:n]
+        files = [files[i] for i in sorted(chosen)]
+    table = pd.DataFrame({"id": files, "label": [label_of[class_of[file]] for file in files]})
+    cues = [re.fullmatch(r"([a-z]+)\d+-([a-z]+)\d+", Path(file).stem) for file in files]
+    if kind != "own" and all(m and m[1] in label_of and m[2] in label_of for m in cues):
+        table["shape"] = [label_of[m[1]] for m in cues if m]
+        table["texture"] = [label_of[m[2]] for m in cues if m]
+    return Images(
+        name or folder.name,
+        table,
+        categories,
+        "new" if kind == "none" else classes,
+        lambda i: decode(folder / files[i]),
+        None,
+        digest(classes, *categories, table.to_csv(), *contents.hashes(folder, files)),
+    )
+
+
+# Files are kept as texts relative to their folder: a tenth of the memory of paths.
+
+
+def _own_classes(folder: Path) -> tuple[Path, dict[str, str]]:
+    """The folder, and file -> class: its folder, or what ``labels.txt`` says in a flat one."""
+    files = [file for file in catalogue.files(folder) if is_image(file)]
+    class_of = {file: file.rpartition("/")[0] for file in files}
+    if set(class_of.values()) == {""} and (folder / "labels.txt").is_file():
+        lines = (folder / "labels.txt").read_text(encoding="utf-8").splitlines()
+        told = {key: label.strip() for key, _, label in (line.partition(" ") for line in lines)}
+        class_of = {file: told.get(file) or told.get(Path(file).stem, "") for file in files}
+        if lost := [file for file, label in class_of.items() if not label]:
+            raise DataError(f"labels.txt in {str(folder)!r} lacks {', '.join(lost[:5])}")
+    if (count := len(set(class_of.values()))) < 2:
+        raise DataError(
+            f"image folder {str(folder)!r} holds {len(files)} images of {count} class; "
+            "give a folder per class, or a file labels.txt with a line for each image: name class"
+        )
+    return folder, class_of
+
+
+def _listing(folder: Path, depth: int = 1) -> tuple[Path, dict[str, str]]:
+    """The folder of the class folders, and file -> class folder.
+
+    In a flat folder the wnid at the beginning of a file's name stands for the class folder.
+    """
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    folders = [name for name in names if (folder / name).is_dir()]
+    class_of = {
+        f"{name}/{file}": name
+        for name in folders
+        for file in sorted(os.listdir(folder / name))
+        if is_image(file) and not file.startswith(".")
+    } or {
+        name: re.split(r"[_.]", name)[0]
+        for name in names
+        if is_image(name) and name not in folders
+    }  # fmt: skip
+    if class_of:
+        return folder, class_of
+    if depth and len(folders) == 1:
+        return _listing(folder / folders[0], 0)
+    raise DataError(
+        f"image folder {str(folder)!r} holds no images in class subfolders "
+        f"({', '.join(sorted(catalogue.SUFFIXES))})"
+    )
+
+
+def is_image(file: str) -> bool:
+    """Whether a file is taken for an image, by its suffix."""
+    return file.lower().endswith(catalogue.SUFFIXES)
+
+
+def _listed(files: list[str], subset: str | Path, folder: Path) -> list[str]:
+    """The files whose ids stand in a list: a file, or one of ``data_manifests/subsets``."""
+    lists = catalogue.manifests_folder() / "subsets"
+    path = Path(subset) if Path(subset).is_file() else lists / Path(subset).with_suffix(".txt").name
+    if not path.is_file():
+        known = sorted(p.stem for p in lists.glob("*.txt"))
+        near = nearest(str(subset), known)
+        raise DataError(f"subset {str(subset)!r} is no file and no known list{near}")
+    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+    wanted = dict.fromkeys(line for line in lines if line)
+    missing = sorted(wanted.keys() - set(files))
+    if missing or not wanted:
+        more = f" (and {len(missing) - 5} more)" if len(missing) > 5 else ""
+        raise DataError(
+            f"subset {path.name}: {len(missing)} of its {len(wanted)} ids are not in "
+            f"{str(folder)!r}: {', '.join(missing[:5])}{more}"
+        )
+    return [file for file in files if file in wanted]
+
+
+def _classes(found: set[str], folder: Path) -> tuple[dict[str, int], str, tuple[str, ...]]:
+    """Class folder -> label, what the labels mean, and the categories."""
+    wnids = {wnid: i for i, wnid in enumerate(imagenet_wnids())}
+    sixteen = {name: i for i, name in enumerate(imagenet_16())}
+    if found <= wnids.keys():
+        return wnids, "imagenet", imagenet_wnids()
+    if found <= sixteen.keys():
+        return sixteen, "imagenet-16", tuple(imagenet_16())
+    for name in ("labels.txt", "classes.txt"):
+        if (folder / name).is_file():
+            return _label_file(folder / name, found), "imagenet", imagenet_wnids()
+    indices = {f: int(f) for f in found if re.fullmatch(r"\d{1,4}", f) and int(f) < len(wnids)}
+    named = {f: _names()[_plain(f)] for f in found if _plain(f) in _names()}
+    ways: tuple[set[str], ...] = (
+        found & wnids.keys(),
+        found & sixteen.keys(),
+        set(indices),
+        set(named),
+    )
+    known = max(ways, key=len)
+    if unknown := sorted(found - known):
+        raise DataError(
+            f"class folders of {str(folder)!r} are neither ImageNet wnids nor the 16 categories "
+            f"({', '.join(imagenet_16())}), nor all indices from 0 to 999 or ImageNet's class "
+            f"names: {', '.join(name + _near(name) for name in unknown[:5])}. "
+            "A file labels.txt in the folder can say which they are (a line for each: folder wnid)"
+        )
+    if known == ways[2]:
+        return _each_once(indices, folder), "imagenet", imagenet_wnids()
+    for name, members in sorted(named.items()):
+        if len(members) > 1:
+            either = " or ".join(imagenet_wnids()[i] for i in members)
+            raise DataError(
+                f"class folder {name!r} of {str(folder)!r} is the name of {len(members)} ImageNet "
+                f"classes: name it by its wnid, {either}"
+            )
+    labels = {name: members[0] for name, members in named.items()}
+    return _each_once(labels, folder), "imagenet", imagenet_wnids()
+
+
+def _each_once(labels: dict[str, int], folder: Path) -> dict[str, int]:
+    """The labels, if no two folders have the same one."""
+    seen: dict[int, str] = {}
+    for name, label in sorted(labels.items()):
+        if label in seen:
+            raise DataError(
+                f"class folders {seen[label]!r} and {name!r} of {str(folder)!r} are the same class"
+            )
+        seen[label] = name
+    return labels
+
+
+def _near(name: str) -> str:
+    """The nearest known class names, in brackets; nothing if none is near."""
+    every = imagenet_wnids() if re.fullmatch(r"n\d+", name) else [*imagenet_16(), *_names()]
+    near = nearest(_plain(name), every)
+    return f" ({near[2:]})" if near.startswith("; nearest") else ""
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").split())
+
+
+@cache
+def _names() -> dict[str, tuple[int, ...]]:
+    """ImageNet's class names in plain form, whole and first synonym -> indices that have it."""
+    names: dict[str, tuple[int, ...]] = {}
+    for i, text in enumerate(timm.data.ImageNetInfo().label_descriptions()):
+        for name in {_plain(text), _plain(text.partition(",")[0])}:
+            names[name] = (*names.get(name, ()), i)
+    return names
+
+
+def _label_file(path: Path, found: set[str]) -> dict[str, int]:
+    """Labels of the class folders by a file of lines ``folder wnid`` or ``folder index``."""
+    wnids = {wnid: i for i, wnid in enumerate(imagenet_wnids())}
+    labels = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, label = re.sub(r"\s+(?=\S+$)", "\t", line.strip()).partition("\t")
+        if label.isdecimal() and int(label) < len(wnids):
+            labels[name] = int(label)
+        elif label in wnids:
+            labels[name] = wnids[label]
+        else:
+            raise DataError(
+                f"{path}, line {number}: {line.strip()!r} is not a folder and its wnid or index "
+                f"from 0 to {len(wnids) - 1}"
+            )
+    if unknown := sorted(found - labels.keys()):
+        raise DataError(f"{path} lacks these class folders: {', '.join(unknown[:5])}")
+    return labels

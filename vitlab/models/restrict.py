@@ -1,0 +1,93 @@
+"""Models that answer to fewer or other classes, or see the pixels that another model sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.files import digest
+from vitlab.models import Model
+
+
+class _Answering(nn.Module):
+    """A network whose logits are changed before they are read."""
+
+    def __init__(self, net: nn.Module, change: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.net, self.change = net, change
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.change(self.net(pixels))
+
+
+def restricted(model: Model, classes: Iterable[int]) -> Model:
+    """The model with only some of its classes left, e.g. the 200 of ImageNet-A.
+
+    Its probabilities are a softmax over those classes alone; the others have 0. Its name tells how
+    many are left.
+    """
+    kept = torch.tensor(sorted(set(classes)))
+    if kept.tolist() == list(range(16)) and model.classes == "stimuli":
+        return model
+
+    def change(logits: Tensor) -> Tensor:
+        only = torch.full_like(logits, float("-inf"))
+        return only.index_copy(1, kept.to(logits.device), logits[:, kept])
+
+    key = digest(kept.tolist())[:8]
+    return replace(
+        model,
+        name=f"{model.name}, {len(kept)} classes",
+        net=_Answering(model.net, change),
+        weights=f"{model.weights}-{key}",
+    )
+
+
+def merged(model: Model, members: Sequence[Sequence[int]], name: str) -> Model:
+    """An ImageNet model that answers in coarser classes, called `name`.
+
+    members: the ImageNet classes of each coarse one, e.g. `images.imagenet.nine` for ImageNet-9. A
+    decision is the coarse class of the best of the 1,000 (Xiao et al. 2021, released code).
+
+    Raises ValueError for a model of other classes.
+    """
+    if model.classes != "imagenet":
+        raise ValueError(f"{model.name} knows {model.classes} classes, not ImageNet's")
+
+    def change(logits: Tensor) -> Tensor:
+        return torch.stack([logits[:, part].amax(1) for part in members], 1)
+
+    return replace(model, net=_Answering(model.net, change), classes=name)
+
+
+def by_size(models: Sequence[Model]) -> dict[int, list[Model]]:
+    """Models that are compared at one resolution: side of the input -> models.
+
+    There is an entry per input size of the run's ViTs. A CNN can take any size, so it joins each of
+    them with the ViT's resizing and cropping and its own mean and std, and both see the same
+    pixels. Where there is no ViT, and for other models, the size is their own.
+    """
+    own = {size: [m for m in models if m.size == size] for size in sorted({m.size for m in models})}
+    vits = {m.size: m for m in reversed(models) if m.group == "ViT" and m.transform is None}
+    if not vits:
+        return own
+
+    def joins(model: Model, size: int) -> bool:
+        return model.size == size or (model.group == "CNN" and model.transform is None)
+
+    return {
+        size: [_seeing_as(m, vit) for m in models if joins(m, size)]
+        for size, vit in sorted(vits.items())
+    }
+
+
+def _seeing_as(model: Model, other: Model) -> Model:
+    if model.group != "CNN" or model.transform is not None or model.geometry == other.geometry:
+        return model
+    taken = ("input_size", "crop_pct", "crop_mode", "interpolation")
+    config = {k: v for k, v in model.config.items() if k not in taken}
+    config |= {k: other.config[k] for k in taken if k in other.config}
+    return replace(model, config=config)
