@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from vitlab import models
 from vitlab.inside import tokens as features
-from vitlab.models import Model, ModelError
+from vitlab.models import Model, ModelError, hub, taxonomy
 from vitlab.training import loop as train
 
 
@@ -77,7 +77,7 @@ def test_damaged_weights_are_refused(tmp_path, monkeypatch):
     content = bytearray((models.ZOO / index["models"][name]["file"]).read_bytes())
     content[-1] ^= 1
     (tmp_path / index["models"][name]["file"]).write_bytes(content)
-    monkeypatch.setattr(models, "ZOO", tmp_path)
+    monkeypatch.setattr(hub, "ZOO", tmp_path)
     with pytest.raises(models.ModelError, match=r"weights of mini/cnn-0 are damaged.*make zoo"):
         models.load(name)
 
@@ -136,7 +136,7 @@ def test_efficientnet_lite0_is_the_packages(monkeypatch):
     assert model.config["mean"] == (0.5, 0.5, 0.5)
     assert model.size == 224
     assert model.net.num_classes == 1000
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(models.ModelError, match=r"vitlab\[real\]"):
         models.load("efficientnet-lite0")
 
@@ -241,7 +241,7 @@ def untrained(arch: str) -> Model:
     net = timm.create_model(arch, pretrained=False, **small)
     if small:
         net.pretrained_cfg["input_size"] = (3, 98, 98)
-    return models._from_timm(f"timm/{arch}", net, "random weights")
+    return hub.from_timm(f"timm/{arch}", net, "random weights")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -335,10 +335,10 @@ def test_groups(arch, group):
 def test_what_a_head_decides_over(arch, outputs, classes, why):
     more = {} if outputs is None else {"num_classes": outputs}
     net = timm.create_model(arch, pretrained=False, **more)
-    model = Model(f"timm/{arch}", net, "", models._classes(net.num_classes), "")
+    model = Model(f"timm/{arch}", net, "", taxonomy.classes_of(net.num_classes), "")
     assert model.classes == classes
-    assert why in models.undecided(model)
-    assert bool(why) == bool(models.undecided(model))
+    assert why in models.why_undecided(model)
+    assert bool(why) == bool(models.why_undecided(model))
 
 
 # --- local checkpoints

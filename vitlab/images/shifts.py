@@ -24,7 +24,7 @@ from vitlab.images import load as data
 from vitlab.images.download import DownloadError
 from vitlab.images.load import DataError, Images
 from vitlab.inside import tokens as features
-from vitlab.models import Model
+from vitlab.models.model import Model
 from vitlab.rng import generator
 from vitlab.statistics import RESAMPLES, Interval, weights
 from vitlab.stimuli import scenes as stimuli

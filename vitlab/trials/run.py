@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from vitlab.conditions import Batch, Condition, patchdrop
 from vitlab.files import digest, whole, write_json
 from vitlab.images.load import Images, decision_matrix
-from vitlab.models import Model, best_device
+from vitlab.models.model import Model, best_device
 from vitlab.trials import dask as cluster
 
 VALUES = ("prediction", "confidence", "p_label")
