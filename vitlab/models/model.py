@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,11 @@ from timm.data import create_transform
 from torch import Tensor
 
 from vitlab.files import nearest
+from vitlab.images.load import decision_matrix
+from vitlab.models.identity import configuration
+
+if TYPE_CHECKING:
+    from vitlab.images.load import Images
 
 # The miniature models' own preprocessing: stimuli at their native size, one mean and std for all.
 MINI_CONFIG = {
@@ -75,11 +80,17 @@ class Model:
             return ("transform", repr(self.transform))
         return tuple(str(self.config.get(k)) for k in _GEOMETRY)
 
-    @property
+    @cached_property
     def identity(self) -> list:
-        """All that a prediction depends on beside the image and the condition: JSON values."""
+        """All that a prediction depends on beside the image and the condition: JSON values.
+
+        It is computed once, from the network as it is then: give a changed network to
+        `dataclasses.replace`, which makes another model of it.
+        """
         scale = [list(map(float, self.config[k])) for k in ("mean", "std")]
-        return [self.name, self.weights, list(self.geometry), self.classes, scale, self.precision]
+        preprocessing = [list(self.geometry), scale]
+        network = [self.weights, configuration(self.net), self.precision]
+        return [self.name, *network, *preprocessing, self.classes]
 
     @property
     def device(self) -> str:
@@ -118,6 +129,34 @@ class Model:
             return self.net(prepared).float()
         with torch.autocast(device.type, dtype=getattr(torch, self.precision)):
             return self.net(prepared).float()
+
+    def probabilities(self, images: Images) -> Callable[[Tensor], Tensor]:
+        """How to ask the model about images: pixels as in `logits` -> float32 [B, categories].
+
+        The probabilities of the images' categories; where those group the model's own classes,
+        each is the mean over its member classes (see `decision_matrix`).
+
+        Raises DataError where the model's classes cannot decide about the images.
+        """
+        with torch.inference_mode(False):  # attacks differentiate through the matrix
+            matrix = decision_matrix(self.classes, images.classes)
+        if matrix is None:
+            return lambda pixels: self.logits(pixels).softmax(1)
+        there = matrix.to(self.device)
+        return lambda pixels: self.logits(pixels).softmax(1) @ there
+
+    def decide(self, images: Images) -> Callable[[Tensor], Tensor]:
+        """Scores of pixels over the images' categories, [B, categories]: what an attack climbs.
+
+        The logits where the model's classes are the categories, otherwise the logarithm of
+        `probabilities`, which are kept above 1e-12.
+
+        Raises DataError as `probabilities` does.
+        """
+        if self.classes == images.classes:
+            return self.logits
+        probabilities = self.probabilities(images)
+        return lambda pixels: probabilities(pixels).clamp_min(1e-12).log()
 
 
 _GEOMETRY = ("input_size", "crop_pct", "crop_mode", "interpolation")

@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from vitlab.files import digest
 from vitlab.models.identity import fingerprint
 from vitlab.models.model import MINI_CONFIG, Model, ModelError
 from vitlab.models.taxonomy import group_of, is_vit
@@ -70,7 +69,7 @@ def wrap(
         net,
         group or group_of(net),
         classes,
-        digest(weights, net),  # the same tensors in another network are another model
+        weights,
         config,
         source=f"own {type(net).__name__}, weights sha256 {weights}",
         transform=pictures,

@@ -378,20 +378,13 @@ def _trials(
         kind: Batch(stack.to(devices[kind]).float() / 255, ids, index, masks)
         for kind, stack in pixels.items()
     }
-    matrices = [
-        None if found is None else found.to(model.device)
-        for model in models
-        for found in [decision_matrix(model.classes, images.classes)]
-    ]
+    asked = [model.probabilities(images) for model in models]
     rows: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
     for c, condition in enumerate(conditions):
         # Models that agree on size, crop and interpolation are shown the very same pixels.
         shown = {kind: condition.apply(batch) for kind, batch in kinds.items()}
         for m, model in enumerate(models):
-            probabilities = model.logits(shown[model.geometry]).softmax(1)
-            matrix = matrices[m]
-            if matrix is not None:
-                probabilities = probabilities @ matrix
+            probabilities = asked[m](shown[model.geometry])
             confidence, prediction = probabilities.max(1)
             truth = labels.to(probabilities.device)[:, None]
             rows[m, c] = prediction, confidence, probabilities.gather(1, truth)[:, 0]
