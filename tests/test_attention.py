@@ -11,7 +11,7 @@ from vitlab import models
 from vitlab.conditions.patchdrop import object_share
 from vitlab.inside import attention
 from vitlab.inside import tokens as features
-from vitlab.models import load
+from vitlab.models import hub, load
 from vitlab.rng import generator
 
 
@@ -35,7 +35,7 @@ def two_tokens():
         for name, parameter in net.named_parameters():
             if name.endswith(("weight", "_token", "pos_embed")) and "norm" not in name:
                 parameter.mul_(4)
-    return models._from_timm("timm/deit_tiny_distilled_patch16_224", net, "random")
+    return hub.from_timm("timm/deit_tiny_distilled_patch16_224", net, "random")
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ import torch
 from vitlab import images as data
 from vitlab import models
 from vitlab.inside import tokens as features
-from vitlab.models import load
+from vitlab.models import hub, load
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def random_vit(arch, **more):
                 parameter.mul_(4)
             if name.endswith("gamma"):  # DINOv2's layer scale would silence random blocks
                 parameter.fill_(0.5)
-    return models._from_timm(f"timm/{arch}", net, "random")
+    return hub.from_timm(f"timm/{arch}", net, "random")
 
 
 KINDS = {
@@ -209,9 +209,9 @@ def test_block_predictions_can_be_over_categories(photo_folder):
 
 def test_models_are_sorted_by_what_a_page_needs(photo_folder):
     vit, cnn = load("mini/vit-0", "cpu"), load("mini/cnn-0", "cpu")
-    cait = models._from_timm("timm/cait", timm.create_model("cait_xxs24_224"), "random")
+    cait = hub.from_timm("timm/cait", timm.create_model("cait_xxs24_224"), "random")
     dino = random_vit("vit_small_patch14_dinov2", img_size=56)
-    swin = models._from_timm("timm/swin", timm.create_model("swin_s3_tiny_224"), "random")
+    swin = hub.from_timm("timm/swin", timm.create_model("swin_s3_tiny_224"), "random")
     nets = [vit, cnn, cait, dino, swin]
     assert features.sort_out(nets, "class token") == (
         [vit, cait, dino],
@@ -234,7 +234,7 @@ def test_models_are_sorted_by_what_a_page_needs(photo_folder):
 
 def test_heads_that_read_no_class_token_predict_nothing():
     beit = timm.create_model("beit_base_patch16_224", img_size=32, depth=1)
-    model = models._from_timm("timm/beit", beit, "random")
+    model = hub.from_timm("timm/beit", beit, "random")
     assert not features.lacks(model, "blocks")
     with pytest.raises(ValueError, match="its classifier does not read the class token"):
         features.block_logits(model, features.Tokens(torch.zeros(1, 1, 1, 768), None))

@@ -159,9 +159,7 @@ def test_a_hub_that_says_no_is_quoted(tmp_path):
         )
     finally:
         server.shutdown()
-    [message] = [
-        line for line in done.stderr.splitlines() if line.startswith("vitlab.models.ModelError: ")
-    ]
+    [message] = [line for line in done.stderr.splitlines() if ".ModelError: " in line]
     assert f"timm/{CNN} at revision v9 cannot be had; the hub answers: " in message
 
 

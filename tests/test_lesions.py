@@ -9,6 +9,7 @@ from vitlab.conditions import Batch
 from vitlab.conditions.patchdrop import random_cells
 from vitlab.inside import lesions
 from vitlab.models import load
+from vitlab.models.wrap import ready
 from vitlab.trials import run as evaluate
 
 SHARES = [0.25, 0.5, 0.75]
@@ -16,7 +17,7 @@ SHARES = [0.25, 0.5, 0.75]
 
 def random_net(net, size=64, name="random"):
     config = {**models.MINI_CONFIG, "input_size": (3, size, size)}
-    return models.Model(name, models._ready(net), "", "imagenet", name, config)
+    return models.Model(name, ready(net), "", "imagenet", name, config)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,14 @@
 import argparse
+import copy
 import dataclasses
+import functools
 import hashlib
 import json
+import linecache
+import os
+import subprocess
+import sys
+import types
 
 import cloudpickle
 import numpy as np
@@ -14,8 +21,9 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from vitlab import models
+from vitlab.images import load as data
 from vitlab.inside import tokens as features
-from vitlab.models import Model, ModelError
+from vitlab.models import Model, ModelError, hub, identity, taxonomy
 from vitlab.training import loop as train
 
 
@@ -77,7 +85,7 @@ def test_damaged_weights_are_refused(tmp_path, monkeypatch):
     content = bytearray((models.ZOO / index["models"][name]["file"]).read_bytes())
     content[-1] ^= 1
     (tmp_path / index["models"][name]["file"]).write_bytes(content)
-    monkeypatch.setattr(models, "ZOO", tmp_path)
+    monkeypatch.setattr(hub, "ZOO", tmp_path)
     with pytest.raises(models.ModelError, match=r"weights of mini/cnn-0 are damaged.*make zoo"):
         models.load(name)
 
@@ -136,7 +144,7 @@ def test_efficientnet_lite0_is_the_packages(monkeypatch):
     assert model.config["mean"] == (0.5, 0.5, 0.5)
     assert model.size == 224
     assert model.net.num_classes == 1000
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(models.ModelError, match=r"vitlab\[real\]"):
         models.load("efficientnet-lite0")
 
@@ -241,7 +249,7 @@ def untrained(arch: str) -> Model:
     net = timm.create_model(arch, pretrained=False, **small)
     if small:
         net.pretrained_cfg["input_size"] = (3, 98, 98)
-    return models._from_timm(f"timm/{arch}", net, "random weights")
+    return hub.from_timm(f"timm/{arch}", net, "random weights")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -335,10 +343,10 @@ def test_groups(arch, group):
 def test_what_a_head_decides_over(arch, outputs, classes, why):
     more = {} if outputs is None else {"num_classes": outputs}
     net = timm.create_model(arch, pretrained=False, **more)
-    model = Model(f"timm/{arch}", net, "", models._classes(net.num_classes), "")
+    model = Model(f"timm/{arch}", net, "", taxonomy.classes_of(net.num_classes), "")
     assert model.classes == classes
-    assert why in models.undecided(model)
-    assert bool(why) == bool(models.undecided(model))
+    assert why in models.why_undecided(model)
+    assert bool(why) == bool(models.why_undecided(model))
 
 
 # --- local checkpoints
@@ -553,3 +561,169 @@ def test_models_travel_to_workers(make):
         assert torch.equal(arrived.logits(pixels), model.logits(pixels))
     assert arrived.identity == model.identity
     assert torch.equal(arrived.pixels(picture()), model.pixels(picture()))
+
+
+# --- identity: the same tensors in another network are another model
+
+
+def with_the_tensors_of(net, arch="vit_tiny_patch16_224", **how):
+    """A Model of timm's architecture, built in another way, with the tensors of `net`."""
+    other = timm.create_model(arch, pretrained=False, **how)
+    other.load_state_dict(net.state_dict())
+    return hub.from_timm("somebody's", other, "")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    torch.manual_seed(0)
+    return timm.create_model("vit_tiny_patch16_224", dynamic_img_size=False)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"act_layer": "relu"},
+        {"class_token": True, "pool_include_prefix": True},
+        {"dynamic_img_size": True},
+        {"norm_layer": functools.partial(torch.nn.LayerNorm, eps=1e-3)},
+    ],
+    ids=lambda how: next(iter(how)),
+)
+def test_the_same_tensors_used_otherwise_are_another_model(tiny, how):
+    first, again, other = (with_the_tensors_of(tiny, **more) for more in ({}, {}, how))
+    assert first.weights == again.weights == other.weights
+    assert first.identity == again.identity != other.identity
+
+
+def test_pooling_and_image_size_are_part_of_the_identity():
+    net = timm.create_model("resnet10t")
+    average, maximum = (
+        with_the_tensors_of(net, "resnet10t", global_pool=p) for p in ("avg", "max")
+    )
+    assert average.weights == maximum.weights
+    assert average.identity != maximum.identity
+    arch, how = "swin_tiny_patch4_window7_224", {"depths": (1, 1), "num_heads": (1, 2)}
+    net = timm.create_model(arch, img_size=112, **how)
+    small, large = (with_the_tensors_of(net, arch, img_size=size, **how) for size in (112, 224))
+    assert small.weights == large.weights
+    assert small.identity != large.identity
+
+
+def test_what_changes_no_answer_changes_no_identity(tiny):
+    as_it_is = with_the_tensors_of(tiny).identity
+    net = copy.deepcopy(tiny)
+    for module in net.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = not module.fused_attn
+    net.set_grad_checkpointing()
+    net.pretrained_cfg["hf_hub_id"] = "a/mirror"
+    model = hub.from_timm("somebody's", net, "")
+    net.train()
+    assert model.identity == as_it_is
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "self.scale = 2.0",
+        "self.scale = torch.tensor(2.0)",
+        "self.register_buffer('scale', torch.tensor(2.0), persistent=False)",
+        "self.scale = torch.nn.functional.relu",
+        "self.scale = {'by': [2, None]}",
+    ],
+)
+def test_what_is_not_in_the_state_of_your_own_network_counts(other):
+    def made(code):
+        net = torch.nn.Module()
+        exec(code, {"self": net, "torch": torch})
+        return identity.configuration(net)
+
+    assert made(other) == made(other)
+    assert len({made(other), made(other.replace("2", "4").replace("relu", "gelu")), made("")}) == 3
+
+
+def test_an_identity_is_the_same_in_another_process_and_follows_your_code(tmp_path):
+    source = """
+import torch
+
+class Own(torch.nn.Module):
+    def forward(self, x):  # the mean of each third
+        return x.mean((2, 3))
+"""
+    program = """
+import sys, theirs, torch
+from vitlab import models
+net = models.load("mini/cnn-0", "cpu").net
+net.own, net.act, net.kinds = theirs.Own(), torch.sigmoid, {"b", "a", "c"}
+print(models.Model("ours", net, "", "stimuli", "").identity)
+"""
+
+    def found(code, hash_seed):
+        (tmp_path / "theirs.py").write_text(code)
+        path = os.pathsep.join([str(tmp_path), *sys.path])
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", program],
+            env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    first = found(source, "1")
+    assert found(source.replace("  # the mean of each third", "\n"), "2") == first
+    assert found(source.replace("mean", "amax"), "1") != first
+
+
+def test_a_class_that_was_typed_into_a_notebook_counts_by_its_methods():
+    def typed(body):
+        code = f"class Own(torch.nn.Module):\n    def forward(self, x):\n        return {body}\n"
+        name = f"<cell {body}>"
+        linecache.cache[name] = (len(code), None, code.splitlines(True), name)
+        scope = {"torch": torch, "__name__": "__main__"}
+        exec(compile(code, name, "exec"), scope)
+        return identity.configuration(scope["Own"]())
+
+    assert typed("x") == typed("x") != typed("2 * x")
+
+
+# --- decisions over the images' categories
+
+
+def test_probabilities_of_categories_are_means_over_their_classes():
+    torch.manual_seed(0)
+    model = models.wrap(Own(), CLASSIC)
+    pixels = torch.rand(3, 3, 32, 32)
+    by_class = model.logits(pixels).softmax(1)
+    photographs = types.SimpleNamespace(classes="imagenet")
+    assert torch.equal(model.probabilities(photographs)(pixels), by_class)
+    assert model.decide(photographs) == model.logits
+    cues = types.SimpleNamespace(classes="imagenet-16")
+    wnids = data.imagenet_wnids()
+    expected = [
+        by_class[:, [wnids.index(wnid) for wnid in members]].mean(1)
+        for members in data.imagenet_16().values()
+    ]
+    probabilities = model.probabilities(cues)(pixels)
+    assert torch.allclose(probabilities, torch.stack(expected, 1), atol=1e-7)
+    assert torch.equal(model.decide(cues)(pixels), probabilities.log())
+    with pytest.raises(data.DataError, match="cannot decide about stimuli images"):
+        model.decide(types.SimpleNamespace(classes="stimuli"))
+
+
+def test_decisions_can_be_climbed_wherever_they_were_first_asked_for():
+    model = models.wrap(Own(), CLASSIC)
+    with torch.inference_mode():
+        decide = model.decide(types.SimpleNamespace(classes="imagenet-16"))
+    pixels = torch.rand(2, 3, 32, 32, requires_grad=True)
+    decide(pixels)[:, 0].sum().backward()
+    assert pixels.grad.isfinite().all()
+    assert pixels.grad.abs().max() > 0
+
+
+def test_a_category_of_no_probability_has_a_finite_score():
+    model = models.wrap(Own(), CLASSIC)
+    with torch.no_grad():
+        model.net.layer.bias[0] = 1e4  # all that it says is class 0, a fish: in no category
+    scores = model.decide(types.SimpleNamespace(classes="imagenet-16"))(torch.rand(1, 3, 32, 32))
+    assert torch.allclose(scores, torch.tensor(1e-12).log().expand(1, 16))

@@ -11,10 +11,9 @@ from sklearn.metrics import average_precision_score
 from vitlab import images as data
 from vitlab.images import backgrounds, imagenet, shifts
 from vitlab.inside import attention, filtering
-from vitlab.models import restrict
+from vitlab.models import MINI_CONFIG, Model, restrict
 from vitlab.statistics import detection
 from vitlab.statistics import shifts as scores
-from vitlab.models import MINI_CONFIG, Model
 from vitlab.stimuli import scenes as stimuli
 
 
@@ -194,7 +193,9 @@ def test_a_cnn_sees_the_vits_pixels_at_each_size():
 
 def test_show_leaves_out_models_of_other_classes(means_model, imagenet_model, tmp_path):
     images = data.load("stimuli", n=16)
-    shown = filtering.show({64: [means_model, imagenet_model], 65: [imagenet_model]}, images, tmp_path)
+    shown = filtering.show(
+        {64: [means_model, imagenet_model], 65: [imagenet_model]}, images, tmp_path
+    )
     assert list(shown) == [64]
     assert shown[64]["model"].unique().tolist() == ["means"]
     stack = torch.stack([means_model.pixels(images.picture(i)) for i in range(16)]).float() / 255

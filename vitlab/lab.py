@@ -27,7 +27,9 @@ from vitlab.conditions import CLEAN, Batch, Condition
 from vitlab.images.images import Images
 from vitlab.images.load import cue_conflict, load, own
 from vitlab.inside.tokens import lacks
-from vitlab.models import Model, by_group, load_all
+from vitlab.models.hub import load_all
+from vitlab.models.model import Model
+from vitlab.models.taxonomy import by_group
 from vitlab.statistics.accuracy import correct
 from vitlab.statistics.quantity import Asked, Measured, Quantity, function
 from vitlab.statistics.shape_bias import decision_values, shape_bias_of_means, shape_decisions

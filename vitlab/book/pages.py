@@ -218,7 +218,7 @@ def _parts(
     root: Path, name: str, code: list[str], given: dict[str, Any], settings: dict[str, Any]
 ) -> dict[str, str]:
     from vitlab.images import catalogue as datasets
-    from vitlab.models import best_device
+    from vitlab.models.model import best_device
 
     text = "\n".join(code)
     parts = {

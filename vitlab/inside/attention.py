@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vitlab.conditions.patchdrop import top_cells
 from vitlab.files import nearest
 from vitlab.inside.tokens import check, lacks, prepared, watched
-from vitlab.models import Model
+from vitlab.models.model import Model
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ import pandas as pd
 from vitlab.conditions import CLEAN
 from vitlab.images.images import Images
 from vitlab.inside.tokens import lacks
-from vitlab.models import Model
+from vitlab.models.model import Model
 from vitlab.trials import run as evaluate
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from vitlab.conditions import Batch
 from vitlab.conditions.patchdrop import RELEASED_BATCH, random_cells
 from vitlab.files import nearest
-from vitlab.models import Model, group_of
+from vitlab.models.model import Model
+from vitlab.models.taxonomy import group_of
 from vitlab.rng import generator
 
 # Where timm and torchvision keep stages (one module each, or in a sequence) and the pool.

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vitlab.files import digest
-from vitlab.models import Model
+from vitlab.models.model import Model
 
 GRID = tuple(10.0**power for power in range(-4, 3))
 FOLDS = 4

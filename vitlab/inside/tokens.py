@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from vitlab.files import nearest
 from vitlab.images.imagenet import decision_matrix
 from vitlab.images.images import DataError, Images
-from vitlab.models import Model, undecided
+from vitlab.models.model import Model
+from vitlab.models.taxonomy import why_undecided
 
 NEEDS = ("class token", "blocks", "block decisions", "attention", "features", "decisions")
 
@@ -57,7 +58,7 @@ def lacks(model: Model, need: str, images: Images | None = None) -> str:
         has = hasattr(net, "forward_features") and hasattr(net, "forward_head")
         return "" if has else "no forward_features and forward_head as timm's models have"
     if need == "decisions":
-        why = undecided(model)
+        why = why_undecided(model)
         if not why and images is not None:
             try:
                 decision_matrix(model.classes, images.classes)
@@ -77,7 +78,7 @@ def lacks(model: Model, need: str, images: Images | None = None) -> str:
     if need == "block decisions":
         if getattr(net, "global_pool", None) != "token":
             return "its classifier does not read the class token"
-        return undecided(model)
+        return why_undecided(model)
     if need == "attention":
         layers = [getattr(block, "attn", None) for block in net.blocks]
         if not all(hasattr(layer, k) for layer in layers for k in ("attn_drop", "fused_attn")):

@@ -15,7 +15,7 @@ from torch import Tensor
 from vitlab import keys
 from vitlab.conditions import Batch
 from vitlab.images.images import Images
-from vitlab.models import Model
+from vitlab.models.model import Model
 from vitlab.trials import store
 
 Values = dict[Any, Tensor]  # what a page measures of a batch: key -> [B, ...]

@@ -25,7 +25,7 @@ from vitlab import keys
 from vitlab.conditions import Batch, Condition
 from vitlab.images.imagenet import decision_matrix
 from vitlab.images.images import Images
-from vitlab.models import Model, best_device
+from vitlab.models.model import Model, best_device
 from vitlab.trials import dask, store
 
 VALUES = {"prediction": np.int16, "confidence": np.float32, "p_label": np.float32}
@@ -404,6 +404,7 @@ def _answers(
         kind: Batch(stack.to(devices[kind]).float() / 255, ids, index, masks)
         for kind, stack in pixels.items()
     }
+    ask = {m: models[m].probabilities(images) for m, _ in columns}
     found: dict[Column, tuple[Tensor, Tensor, Tensor]] = {}
     for c in dict.fromkeys(c for _, c in columns):
         asked = [m for m, of in columns if of == c]
@@ -411,7 +412,7 @@ def _answers(
         geometries = dict.fromkeys(models[m].geometry for m in asked)
         shown = {kind: conditions[c].apply(kinds[kind]) for kind in geometries}
         for m in asked:
-            probabilities = _probabilities(models[m], images, shown[models[m].geometry])
+            probabilities = ask[m](shown[models[m].geometry])
             confidence, prediction = probabilities.max(1)
             truth = labels.to(probabilities.device)[:, None]
             found[m, c] = prediction, confidence, probabilities.gather(1, truth)[:, 0]
@@ -427,9 +428,3 @@ def _answers(
             f"{condition.name} at level {condition.level}"
         )
     return answers
-
-
-def _probabilities(model: Model, images: Images, pixels: Tensor) -> Tensor:
-    found = model.logits(pixels).softmax(1)
-    matrix = decision_matrix(model.classes, images.classes)
-    return found if matrix is None else found @ matrix.to(found.device)

