@@ -90,8 +90,8 @@ def panels(
     """
     columns = max(1, len(titles))
     shape = size[0] * columns, size[1] * rows
-    how = {"figsize": shape, "squeeze": False, "layout": "constrained"} | how
-    axes = plt.subplots(rows, columns, **how)[1]
+    how = {"figsize": shape, "layout": "constrained"} | how
+    axes = plt.subplots(rows, columns, squeeze=False, **how)[1]
     for place, title in zip(axes[0], titles, strict=False):
         place.set_title(title)
     for place in axes[-1]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from vitlab.trials import run as evaluate
 
 
 def filtered(
-    filters: Sequence[Model], images: Images, out: Path | str, batch_size: int = 64
+    filters: Sequence[Model], images: Images, batch_size: int = 64
 ) -> dict[str, np.ndarray]:
     """Adversarial filtering (Hendrycks et al. 2021): places of the images that the
     filters get wrong.
@@ -24,8 +23,6 @@ def filtered(
     ImageNet-A keeps what a ResNet-50 gets wrong. There is an entry "unfiltered", one for each
     filter, and "all filters err" where there are several; those without images are left out. Where
     no filter can decide about the images, all of them stand under the set's name.
-
-    out: folder for the trials.
     """
     able = [f for f in filters if not lacks(f, "decisions", images)]
     everything = np.arange(len(images))
@@ -44,7 +41,6 @@ def filtered(
 def show(
     families: dict[int, list[Model]],
     images: Images,
-    out: Path | str,
     change: Callable[[Model], Model] = lambda model: model,
     batch_size: int = 64,
     workers: int = 1,
@@ -61,9 +57,7 @@ def show(
     for size, members in families.items():
         able = [m for m in map(change, members) if _decides(m, images)]
         if able:
-            trials = evaluate.run(
-                able, images, [CLEAN], out, batch_size=batch_size, workers=workers
-            )
+            trials = evaluate.run(able, images, [CLEAN], batch_size, workers)
             groups = {m.name: m.group for m in able}
             found[size] = trials.assign(
                 group=trials["model"].astype(str).map(groups),
