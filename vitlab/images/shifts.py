@@ -123,7 +123,7 @@ def filtered(
 
     out: folder for the trials.
     """
-    able = [j for j in judges if not features.lacks(j, "decisions", images)]
+    able = [j for j in judges if not features.why_not(j, "decisions", images)]
     everything = np.arange(len(images))
     if not able:
         return {images.name: everything}
@@ -284,7 +284,7 @@ def show(
 
 def _decides(model: Model, images: Images) -> bool:
     own = model.classes == images.classes == "imagenet-9"
-    return own or not features.lacks(model, "decisions", images)
+    return own or not features.why_not(model, "decisions", images)
 
 
 def score(trials: pd.DataFrame, group: str, column: str = "right") -> np.ndarray:
