@@ -285,7 +285,7 @@ def test_every_family_is_known_for_what_it_is(family):
     group, *has = FAMILIES[arch]
     assert model.group == group
     needs = ("class token", "blocks", "block decisions", "attention")
-    assert [not features.lacks(model, need) for need in needs] == has
+    assert [not features.why_not(model, need) for need in needs] == has
 
 
 def test_pooled_features_are_what_every_familys_classifier_reads(family):

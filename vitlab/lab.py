@@ -26,7 +26,7 @@ from vitlab.book import profiles
 from vitlab.conditions import CLEAN, Batch, Condition
 from vitlab.images.images import Images
 from vitlab.images.load import cue_conflict, load, own
-from vitlab.inside.tokens import lacks
+from vitlab.inside.tokens import why_not
 from vitlab.models.hub import load_all
 from vitlab.models.model import Model
 from vitlab.models.taxonomy import by_group
@@ -151,7 +151,7 @@ class Lab:
     def able(self, need: str | Callable[[Model], str], among: Sequence[Model]) -> list[Model]:
         """The models that have what is needed; prints why the others are left out."""
         images = self.__dict__.get("images")
-        why = {n.name: lacks(n, need(n) if callable(need) else need, images) for n in among}
+        why = {n.name: why_not(n, need(n) if callable(need) else need, images) for n in among}
         for name, reason in why.items():
             if reason:
                 print(f"left out: {name} ({reason})")

@@ -1,4 +1,4 @@
-"""Adversarial perturbations in raw pixels, [0, 1]."""
+"""Adversarial perturbations of raw pixels in [0, 1]; ValueError for pixels outside it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from vitlab.conditions.condition import check_pixels
 from vitlab.rng import generator
 
 
@@ -38,14 +39,14 @@ def deepfool(
 
     pixels: float [B, 3, h, w] in [0, 1]. An image's outcome does not depend on its batch.
 
-    Raises ValueError for steps, candidates or overshoot that make no sense.
+    Raises ValueError for steps, candidates or overshoot out of range.
     """
     if steps < 1 or candidates < 2 or overshoot < 0:
         raise ValueError(
             "deepfool needs steps >= 1, candidates >= 2, overshoot >= 0; "
             f"got {steps}, {candidates}, {overshoot}"
         )
-    x0, x = pixels, pixels.clone()
+    x0, x = check_pixels(pixels), pixels.clone()
     total = torch.zeros_like(pixels)
     with torch.no_grad():
         classes = logits(x0).argsort(dim=1, descending=True)[:, :candidates]
@@ -92,7 +93,7 @@ def slope(logits: Callable[[Tensor], Tensor], pixels: Tensor, labels: Tensor) ->
 
     pixels: float [B, 3, h, w] in [0, 1]; labels: long [B].
     """
-    here = pixels.detach().clone().requires_grad_(True)
+    here = check_pixels(pixels).detach().clone().requires_grad_(True)
     scores = logits(here)
     loss = cross_entropy(scores, labels, reduction="none")
     # Of the sum, not the mean: an image's gradient must not depend on how many there are.
@@ -112,7 +113,7 @@ def fgsm(
     Goodfellow et al. 2015; what `pgd` does in one step of that size. Arguments and errors as there.
     at: `slope` of these images, if it is known already; one serves all radii.
     """
-    _check_pgd(radius, 1, radius)
+    _check(pixels, radius, 1, radius)
     at = at or slope(logits, pixels, labels)
     x = (pixels + radius * at.gradient.sign()).clamp(0, 1)
     with torch.no_grad():
@@ -138,12 +139,12 @@ def pgd(
     pixels: float [B, 3, h, w] in [0, 1]; labels: long [B]; radius, step_size: in units of pixels in
     [0, 1], e.g. 4 / 255.
     start: where to start, within the ball, e.g. from `random_start`; the images themselves if None.
-    until_fooled: leave an image alone once its decision is not its label. Faster, and success can
-        only come sooner; without it all steps are taken, as in most libraries.
+    until_fooled: leave an image alone once its decision is not its label: faster, and counts an
+        image that is wrong at any step. Without it all steps are taken, as in most libraries.
 
     Raises ValueError for a negative radius or step size, or less than one step.
     """
-    _check_pgd(radius, steps, step_size)
+    _check(pixels, radius, steps, step_size)
     x = (pixels if start is None else start).clone()
     low, high = _ball(pixels, radius)
     active = torch.arange(len(x), device=x.device)
@@ -191,7 +192,7 @@ def pgd_path(
     same path and leaves it at the first wrong decision: its `fooled` is ``~path.right.all(0)``.
     Arguments and errors as in `pgd`.
     """
-    _check_pgd(radius, steps, step_size)
+    _check(pixels, radius, steps, step_size)
     x = pixels if start is None else start
     low, high = _ball(pixels, radius)
     losses, rights = [], []
@@ -207,7 +208,8 @@ def pgd_path(
     return Path(torch.stack(losses), torch.stack(rights), x)
 
 
-def _check_pgd(radius: float, steps: int, step_size: float) -> None:
+def _check(pixels: Tensor, radius: float, steps: int, step_size: float) -> None:
+    check_pixels(pixels)
     if not (radius >= 0 and steps >= 1 and step_size >= 0):
         raise ValueError(
             "an attack needs radius >= 0, steps >= 1, step_size >= 0; "
@@ -216,7 +218,7 @@ def _check_pgd(radius: float, steps: int, step_size: float) -> None:
 
 
 def _ball(pixels: Tensor, radius: float) -> tuple[Tensor, Tensor]:
-    """The least and the greatest pixels within `radius` of the image and within [0, 1]."""
+    """The lowest and the highest pixels within `radius` of the image and within [0, 1]."""
     return (pixels - radius).clamp_min(0), (pixels + radius).clamp_max(1)
 
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from vitlab.conditions.condition import check_pixels
 from vitlab.rng import generator
 
 
 def side(size: int, area: float) -> int:
-    """Side of the square patch that covers a share `area` of a size x size image, rounded down.
+    """Side of the square patch that covers a share of a size x size image, rounded down.
 
     >>> side(64, 0.06), side(64, 0.25)
     (15, 32)
@@ -27,7 +28,7 @@ def side(size: int, area: float) -> int:
     found = int(size * area**0.5 + 1e-9) if 0 < area <= 1 else 0
     if found < 1:
         raise ValueError(
-            f"a patch covers a share in (0, 1] of the image, a pixel or more; got {area}"
+            f"a patch covers a share in (0, 1] of the image, at least one pixel; got {area}"
         )
     return found
 
@@ -41,7 +42,7 @@ def start(side: int, seed: int = 0) -> Tensor:
 def places(size: int, side: int, ids: Sequence[str], seed: int = 0, use: str = "test") -> Tensor:
     """Where a patch goes on each image, and how it is turned: long [B, 3], row, column, turns.
 
-    Uniform over all places where the whole patch is inside, and over 0 to 3 quarter turns. An
+    Uniform over all places at which the whole patch is inside, and over 0 to 3 quarter turns. An
     image's place depends on its id, the seed, the side and `use` alone.
 
     Raises ValueError for a patch larger than the image.
@@ -74,6 +75,7 @@ def train(
     steps: int = 60,
     step_size: float = 0.05,
     batch: int = 4,
+    at_once: int | None = None,
 ) -> list[Tensor]:
     """Train patches against one model; returns each as float [3, side, side] in [0, 1].
 
@@ -84,14 +86,35 @@ def train(
     pixels: float [B, 3, size, size] in [0, 1]; labels: long [B]; ids: the images' ids.
     patches: (side, seed) of each. They are trained at the same time, because small batches are
         slow, and none depends on the others.
+    at_once: how many images, each with a patch, fit into memory with their gradients: patches of
+        which the batches do not fit are trained one after the other. All together if None.
 
-    Raises ValueError for no images, no steps, a negative step size, an empty batch.
+    Raises ValueError for no images, pixels outside [0, 1], no steps, a negative step size, an empty
+    batch.
     """
     if len(pixels) == 0 or steps < 1 or step_size < 0 or batch < 1:
         raise ValueError(
             "a patch needs images, steps >= 1, step_size >= 0, batch >= 1; "
             f"got {len(pixels)}, {steps}, {step_size}, {batch}"
         )
+    check_pixels(pixels)
+    together = max(1, len(patches) if at_once is None else at_once // batch)
+    parts = [patches[first : first + together] for first in range(0, len(patches), together)]
+    images = logits, pixels, labels, ids
+    return [patch for part in parts for patch in _train(*images, part, steps, step_size, batch)]
+
+
+def _train(
+    logits: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    labels: Tensor,
+    ids: Sequence[str],
+    patches: Sequence[tuple[int, int]],
+    steps: int,
+    step_size: float,
+    batch: int,
+) -> list[Tensor]:
+    """`train` of all patches at the same time."""
     size, n, device = pixels.shape[-1], len(pixels), pixels.device
     trained = [start(side, seed).to(pixels) for side, seed in patches]
     for step in range(steps):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitlab.conditions import Batch, Condition
+from vitlab.conditions.condition import Batch, Condition
 from vitlab.files import nearest
 
 CORNERS = ("top left", "top right", "bottom left", "bottom right")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitlab.conditions import Batch, Condition
+from vitlab.conditions.condition import Batch, Condition
 from vitlab.files import nearest
 from vitlab.rng import generator
 
@@ -85,7 +85,8 @@ def conditions(
     for severity in severities:
         if severity not in SEVERITIES:
             raise ValueError(f"a severity is 1, 2, 3, 4 or 5, got {severity}")
-    key = f"seed {seed}, imagecorruptions {version('imagecorruptions-imaug')}"
+    key = f"seed {seed}, imagecorruptions {version('imagecorruptions-imaug')}, "
+    key += f"scikit-image {version('scikit-image')}, OpenCV {library.corruptions.cv2.__version__}"
 
     def condition(name: str, severity: int) -> Condition:
         def apply(batch: Batch) -> Tensor:

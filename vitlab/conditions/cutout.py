@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitlab.conditions import Batch, Condition
+from vitlab.conditions.condition import Batch, Condition, check_draws
 from vitlab.rng import generator
 
 
@@ -75,8 +75,9 @@ def random(
 
     factors: shares of the image, the conditions' levels. as_released: see `holes`.
 
-    Raises ValueError for a factor outside 0..1.
+    Raises ValueError for a factor outside 0..1 and no draws.
     """
+    check_draws(draws)
     for factor in factors:
         if not 0 <= factor <= 1:
             raise ValueError(f"factor {factor} is outside 0..1 (a share of the image)")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitlab.conditions import Batch, Condition
+from vitlab.conditions.condition import Batch, Condition
 from vitlab.files import digest
 from vitlab.rng import generator
 
@@ -67,8 +67,7 @@ def perturb(pixels: Tensor, shown: Sequence[Frequency], norm: float, signs: Tens
     """Add a basis image to every channel, then clip to [0, 1].
 
     pixels: float [B, 3, size, size]; shown: each image's frequency; norm: L2 norm of what is added
-    to each channel, before clipping (Yin et al.: 15.7 at 224 px, a number from memory that nobody
-    here has checked against the paper); signs: 1 or -1, [B, 3].
+    to each channel, before clipping; signs: 1 or -1, [B, 3].
     """
     waves = {frequency: basis(*frequency, pixels.shape[-1]) for frequency in set(shown)}
     added = torch.stack([waves[frequency] for frequency in shown]).to(pixels)[:, None]
@@ -97,12 +96,12 @@ def conditions(chosen: Sequence[Frequency], norm: float, seed: int = 0) -> list[
     return [condition(frequency) for frequency in chosen]
 
 
-def deal(count: int, images: int, each: int, *key: object) -> np.ndarray:
+def assign(count: int, images: int, each: int, *key: object) -> np.ndarray:
     """Which of `count` frequencies each image is shown in each round: long [rounds, images].
 
-    In each round every image gets one frequency, in no two rounds the same one. Every frequency is
-    dealt to at least `each` images; as the last round is full, some go to more. `each` equal to
-    `images` deals every frequency to every image.
+    In each round every image gets one frequency, a different one in every round. Every frequency is
+    assigned to at least `each` images; as the last round is full, some go to more. With `each`
+    equal to `images` every image gets every frequency.
 
     key: what the random order depends on.
 
@@ -110,8 +109,8 @@ def deal(count: int, images: int, each: int, *key: object) -> np.ndarray:
     """
     if count < 1 or not 1 <= each <= images:
         raise ValueError(
-            f"each frequency is dealt to 1..{images} images, all there are; got {each} images "
-            f"for each of {count} frequencies"
+            f"a frequency can be assigned to 1..{images} images; got {each} images for each of "
+            f"{count} frequencies"
         )
     rounds = -(-count * each // images)
     turn = np.arange(rounds * images)
@@ -120,18 +119,18 @@ def deal(count: int, images: int, each: int, *key: object) -> np.ndarray:
     at = (turn + turn // np.lcm(count, images)) % count
     frequency = generator("deal", "frequencies", *key).permutation(count)[at]
     image = generator("deal", "images", *key).permutation(images)[turn % images]
-    dealt = np.empty((rounds, images), int)
-    dealt[turn // images, image] = frequency
-    return dealt
+    assigned = np.empty((rounds, images), int)
+    assigned[turn // images, image] = frequency
+    return assigned
 
 
-def dealt(
-    hands: np.ndarray, chosen: Sequence[Frequency], norm: float, seed: int = 0, name: str = "wave"
+def assigned(
+    rounds: np.ndarray, chosen: Sequence[Frequency], norm: float, seed: int = 0, name: str = "wave"
 ) -> list[Condition]:
-    """A condition per round of `deal`: each image with the frequency it was dealt.
+    """A condition per round of `assign`: each image with the frequency assigned to it.
 
-    hands: long [rounds, images of the set], indices into `chosen`. A round is the conditions'
-    draw, `norm` their level. Signs are those of `conditions`.
+    rounds: long [rounds, images of the set], indices into `chosen`. The round is the condition's
+    draw, `norm` its level. Signs are those of `conditions`.
 
     Raises ValueError as `conditions` does.
     """
@@ -139,16 +138,16 @@ def dealt(
 
     def condition(draw: int) -> Condition:
         def apply(batch: Batch) -> Tensor:
-            return _add(batch, [chosen[k] for k in hands[draw][batch.index]], norm, seed)
+            return _add(batch, [chosen[k] for k in rounds[draw][batch.index]], norm, seed)
 
         def check(size: int) -> None:
-            for k in np.unique(hands[draw]):
+            for k in np.unique(rounds[draw]):
                 _check_frequency(chosen[k], size)
 
-        shown = [chosen[k] for k in hands[draw]]
-        return Condition(name, norm, apply, draw, check, f"seed {seed}, dealt {digest(str(shown))}")
+        key = f"seed {seed}, assigned {digest([chosen[k] for k in rounds[draw]])}"
+        return Condition(name, norm, apply, draw, check, key)
 
-    return [condition(draw) for draw in range(len(hands))]
+    return [condition(draw) for draw in range(len(rounds))]
 
 
 def _add(batch: Batch, shown: Sequence[Frequency], norm: float, seed: int) -> Tensor:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitlab.conditions import Batch, Condition
-from vitlab.files import digest
+from vitlab.conditions.condition import Batch, Condition, check_draws
+from vitlab.keys import value
 from vitlab.rng import generator
 
 RELEASED_BATCH = 256  # images that share one mask in the paper's released evaluation
@@ -38,7 +38,7 @@ def drop(pixels: Tensor, dropped: Tensor, offset: int = 0, fill: float = 0.0) ->
 
 
 def count(level: float, cells: int) -> int:
-    """How many of `cells` are dropped at a level: floor(level * cells), free of rounding error."""
+    """How many of `cells` are dropped at a level: floor(level * cells), without rounding error."""
     return int(np.floor(level * cells + 1e-9))
 
 
@@ -92,12 +92,15 @@ def random(
         instead of one per image.
     fill: grey value of dropped cells; 0, black, is the paper's.
 
-    Raises ValueError for a level outside 0..1 or a negative offset; the conditions raise it for a
-    grid that does not divide the image.
+    Raises ValueError for a level or fill outside 0..1, a negative offset, and no draws; the
+    conditions raise it for a grid that does not divide the image and an offset of a cell or more.
     """
     _check_levels(levels)
+    check_draws(draws)
     if offset < 0:
         raise ValueError(f"offset must not be negative, got {offset}")
+    if not 0 <= fill <= 1:
+        raise ValueError(f"fill {fill} is outside 0..1 (a grey value, black to white)")
 
     def condition(level: float, draw: int) -> Condition:
         def apply(batch: Batch) -> Tensor:
@@ -111,7 +114,7 @@ def random(
             )
 
         key = f"seed {seed}, grid {grid}, offset {offset}, shared {shared}, fill {fill}"
-        return Condition(name, level, apply, draw, lambda size: check_grid(grid, size), key)
+        return Condition(name, level, apply, draw, lambda size: check_grid(grid, size, offset), key)
 
     return [condition(level, draw) for level in levels for draw in range(draws)]
 
@@ -125,9 +128,11 @@ def salient(
     saliency: float [n images, rows, columns], in the image set's order.
     keep: drop the rest instead (the paper's non-salient PatchDrop).
 
-    Raises ValueError for a level outside 0..1.
+    Raises ValueError for a level outside 0..1 and for a map with negative values or NaN.
     """
     _check_levels(levels)
+    if not (saliency >= 0).all():
+        raise ValueError("a saliency map has no negative values, nor NaN")
     grid = (int(saliency.shape[1]), int(saliency.shape[2]))
 
     def condition(level: float) -> Condition:
@@ -135,7 +140,7 @@ def salient(
             chosen = top_cells(saliency[batch.index], level).to(batch.pixels.device)
             return drop(batch.pixels, ~chosen if keep else chosen)
 
-        key = f"keep {keep}, map {digest(saliency.cpu().numpy().tobytes())}"
+        key = f"keep {keep}, map {value(saliency)}"
         return Condition(name, level, apply, 0, lambda size: check_grid(grid, size), key)
 
     return [condition(level) for level in levels]
@@ -147,11 +152,19 @@ def _check_levels(levels: Sequence[float]) -> None:
             raise ValueError(f"level {level} is outside 0..1 (a share of the cells, not per cent)")
 
 
-def check_grid(grid: tuple[int, int], size: int) -> None:
-    """Raises ValueError, with the sides that fit, if a grid does not divide a size x size image."""
+def check_grid(grid: tuple[int, int], size: int, offset: int = 0) -> None:
+    """Raises ValueError if a grid does not divide a size x size image, with the sides that do.
+
+    And if it is shifted by an offset of a cell or more.
+    """
     if min(grid) < 1 or size % grid[0] or size % grid[1]:
         fitting = ", ".join(str(d) for d in range(2, size + 1) if size % d == 0)
         raise ValueError(
             f"a {grid[0]} x {grid[1]} grid does not divide the {size} px image; "
             f"sides that do: {fitting}"
+        )
+    if offset >= size // max(grid):
+        raise ValueError(
+            f"offset {offset} is not below the side of a cell, {size // max(grid)} px for a "
+            f"{grid[0]} x {grid[1]} grid at {size} px"
         )

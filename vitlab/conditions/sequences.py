@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as geometry
 
-from vitlab.conditions import Batch
+from vitlab.conditions.condition import Batch
 from vitlab.files import nearest
 from vitlab.rng import generator
 

@@ -1,7 +1,7 @@
 """Patch shuffling: permute the cells of a grid laid over the image (Naseer et al. 2021, 3.4).
 
-What a cell shows stays intact; where it stands is lost. With cells of a ViT's patch size its
-patches are the same as before, in another order.
+The content of each cell is kept, its place is lost. With cells of a ViT's patch size, its patches
+are the same as before, in another order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitlab.conditions import Batch, Condition
+from vitlab.conditions.condition import Batch, Condition, check_draws
 from vitlab.conditions.patchdrop import RELEASED_BATCH, check_grid
 from vitlab.rng import generator
 
@@ -46,9 +46,10 @@ def random(
     shared: one permutation for every 256 consecutive images, as the paper's released code does per
         batch, instead of one per image.
 
-    Raises ValueError for a side below 1; the conditions raise it for a grid that does not divide
-    the image.
+    Raises ValueError for a side below 1 and no draws; the conditions raise it for a grid that does
+    not divide the image.
     """
+    check_draws(draws)
     for grid in grids:
         if min(grid) < 1:
             raise ValueError(f"a grid needs at least one row and column, got {grid}")

@@ -1,8 +1,7 @@
 """Where a model looks: attention of single tokens, attention rollout, Grad-CAM; maps as masks.
 
 Maps are float [n, rows, columns], computed in float32 on the model's device and handed back on the
-CPU. As in `features`, a stack holds pixels from 0 to 255 before normalisation, uint8 or float
-[n, 3, size, size].
+CPU. As in `tokens`, a stack holds pixels in [0, 1] before normalisation, float [n, 3, size, size].
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from vitlab.conditions.patchdrop import top_cells
 from vitlab.files import nearest
-from vitlab.inside.tokens import check, lacks, prepared, watched
+from vitlab.inside.tokens import prepared, require, watched, why_not
 from vitlab.models.model import Model
 
 
@@ -28,7 +27,7 @@ def token_attention(model: Model, stack: Tensor, token: int = 0, batch_size: int
     Raises ValueError for a model without attention from a class token, and for a token that it
     does not have.
     """
-    check(model, "attention")
+    require(model, "attention")
     prefix = model.net.num_prefix_tokens
     if not 0 <= token < prefix:
         raise ValueError(
@@ -53,7 +52,7 @@ def rollout(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor:
 
     Raises ValueError for a model without attention from a class token.
     """
-    check(model, "attention")
+    require(model, "attention")
     maps = []
     with watched([block.attn for block in model.net.blocks]) as seen:
         for pixels in stack.split(batch_size):
@@ -86,13 +85,13 @@ def grad_cam(
     layer: the module whose output is the map, e.g. "layer3"; the last map if empty (that of
         the mini CNN has 2 x 2 cells).
 
-    Returns float [n, rows, columns], each map sums to 1, or is all zero where nothing speaks for
-    the class.
+    Returns float [n, rows, columns]; each map sums to 1, or is all zero if no cell raises the
+    class's logit.
 
     Raises ValueError for a network without timm's forward_features and forward_head, for features
-    that are no map [B, channels, rows, columns], and for an unknown layer.
+    that are not a map [B, channels, rows, columns], and for an unknown layer.
     """
-    if why := lacks(model, "features"):
+    if why := why_not(model, "features"):
         raise ValueError(f"{model.name}: {why}; give a CNN, e.g. mini/cnn-0")
     modules = dict(model.net.named_modules())
     if layer and layer not in modules:
@@ -116,7 +115,7 @@ def grad_cam(
 def _features_and_logits(
     model: Model, pixels: Tensor, layer: nn.Module | None
 ) -> tuple[Tensor, Tensor]:
-    """A feature map, from which on gradients are kept, and the logits that follow from it."""
+    """A feature map, with gradients recorded from there on, and the logits computed from it."""
     net, kept = model.net, []
 
     def keep(features: Tensor) -> Tensor:
@@ -152,7 +151,7 @@ def area_mask(maps: Tensor, share: float) -> Tensor:
     """The highest cells of each map that fill a share of its area: bool, shaped like maps.
 
     At least one cell. Unlike `mass_mask` it does not depend on how concentrated a map is, only on
-    the order of its cells; of equal ones those that come first are kept.
+    the order of its cells; among equal cells the first are kept.
     """
     flat = maps.flatten(-2)
     kept = max(1, round(share * flat.shape[-1]))
@@ -163,7 +162,7 @@ def area_mask(maps: Tensor, share: float) -> Tensor:
 def enlarged(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Masks repeated to a size in pixels, nearest neighbour: [..., rows, columns] to [..., h, w].
 
-    Raises ValueError where the cells do not divide the size.
+    Raises ValueError if the cells do not divide the size.
     """
     (rows, columns), (height, width) = masks.shape[-2:], size
     if height % rows or width % columns:
@@ -181,12 +180,12 @@ def jaccard(masks: Tensor, truth: Tensor) -> Tensor:
 
 
 def best_head(masks: Tensor, truth: Tensor) -> Tensor:
-    """Jaccard index of an image, the best head for each object, the mean over its objects.
+    """Jaccard index of an image: the best head for each object, averaged over its objects.
 
     masks: bool [heads, h, w]; truth: bool [objects, h, w]. Returns a float64 scalar.
 
-    The protocol of the segmentation table in Naseer et al. 2021. The best head is chosen with the
-    truth in hand, so more heads score higher by choice alone.
+    The protocol of the segmentation table in Naseer et al. 2021. The best head is chosen by
+    looking at the truth, so more heads score higher by selection alone.
     """
     return jaccard(masks[None], truth[:, None]).amax(1).mean()
 

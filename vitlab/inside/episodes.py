@@ -31,7 +31,7 @@ def sample(
 
     labels: long [n]. Episode e of a seed is the same whatever `count` is.
 
-    Raises ValueError where there are too few classes or images.
+    Raises ValueError if there are too few classes or images.
     """
     places = {int(c): np.flatnonzero(labels.numpy() == c) for c in labels.unique()}
     fewest = min(len(p) for p in places.values())
@@ -39,8 +39,8 @@ def sample(
         raise ValueError(f"{way}-way episodes need {way} classes, there are {len(places)}")
     if shot < 1 or queries < 1 or shot + queries > fewest:
         raise ValueError(
-            f"{shot} support and {queries} query images per class are asked for, "
-            f"the smallest class has {fewest}"
+            f"{shot} support and {queries} query images per class are needed, one or more of "
+            f"each; the smallest class has {fewest}"
         )
     support, query = [], []
     for episode in range(count):
@@ -67,7 +67,7 @@ def logistic_regression(
 
     Each minimises scikit-learn's objective ``|W|^2 / 2 + C * sum of cross entropies`` with a free
     intercept, by Newton's method. The optimum lies in the span of the n support features, so the
-    problem is first rotated into it: n + 1 unknowns per class however long the features are.
+    problem is first rotated into it: n + 1 unknowns per class, however long the features are.
     """
     support, query = support.double(), query.double()
     episodes, n, d = support.shape
@@ -95,7 +95,7 @@ def logistic_regression(
         if gradient.abs().max() < 1e-5:
             break
         # Hessian over (feature, class) pairs: sum of x x' (diag p - p p') plus the ridge. Single
-        # precision is enough for a direction; what it leads to is judged in double.
+        # precision is enough for a direction; the loss that it leads to is computed in double.
         spread = free.T @ (torch.diag_embed(p) - p[..., :, None] * p[..., None, :]) @ free
         short = x.float()
         hessian = c * torch.einsum("eni,enj,enkl->eikjl", short, short, spread.float())

@@ -9,7 +9,7 @@ import pandas as pd
 
 from vitlab.conditions import CLEAN
 from vitlab.images.images import Images
-from vitlab.inside.tokens import lacks
+from vitlab.inside.tokens import why_not
 from vitlab.models.model import Model
 from vitlab.trials import run as evaluate
 
@@ -24,7 +24,7 @@ def filtered(
     filter, and "all filters err" where there are several; those without images are left out. Where
     no filter can decide about the images, all of them stand under the set's name.
     """
-    able = [f for f in filters if not lacks(f, "decisions", images)]
+    able = [f for f in filters if not why_not(f, "decisions", images)]
     everything = np.arange(len(images))
     if not able:
         return {images.name: everything}
@@ -68,4 +68,4 @@ def show(
 
 def _decides(model: Model, images: Images) -> bool:
     own = model.classes == images.classes == "imagenet-9"
-    return own or not lacks(model, "decisions", images)
+    return own or not why_not(model, "decisions", images)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from vitlab.conditions import Batch
+from vitlab.conditions.condition import Batch, check_pixels
 from vitlab.conditions.patchdrop import RELEASED_BATCH, random_cells
 from vitlab.files import nearest
 from vitlab.models.model import Model
@@ -27,11 +27,11 @@ _POOLS = ("global_pool", "head.global_pool", "avgpool")
 
 
 def places(model: Model) -> list[str]:
-    """Where lesions can be set, first to last; empty for a network of another build.
+    """Where lesions can be set, first to last; empty for an unknown architecture.
 
     A ViT with class token and blocks (timm's): "block 1", "block 2", ... A CNN with stages and a
-    global pool (timm's and torchvision's ResNet, timm's RegNet, EfficientNet, ConvNeXt and their
-    like): "stage 1", "stage 2", ..., "pool".
+    global pool (timm's and torchvision's ResNet, timm's RegNet, EfficientNet, ConvNeXt, ...):
+    "stage 1", "stage 2", ..., "pool".
     """
     return list(_modules(model.net))
 
@@ -49,24 +49,26 @@ def logits(
 
     Up to the place the network runs once; what follows runs on the batch repeated per share.
 
-    shares: of the patch tokens or positions set to zero, each in 0..1. So many are drawn without
-        replacement, rounded down, for each image by itself; those of a lower share are among
-        those of a higher one.
+    shares: of the patch tokens or positions set to zero, each in 0..1. They are drawn without
+        replacement, their number rounded down, for each image separately; those of a lower share
+        are among those of a higher one.
     released: further shares, drawn as in the paper's released code: once for 256 consecutive
-        images (there for a batch), and in a CNN each position falls with a probability of the
-        share, so that their number varies.
+        images (there for a batch), and in a CNN each position independently, with the share as its
+        probability, so that their number varies.
 
-    Raises ValueError for no share or one outside 0..1, and a place that the network does not have.
+    Raises ValueError for no share or one outside 0..1, a place that the network does not have, and
+    pixels outside [0, 1].
     """
     modules = _modules(model.net)
     if place not in modules:
-        where = nearest(place, list(modules)) if modules else ", nor any place that is known"
+        where = nearest(place, list(modules)) if modules else " nor any other known place"
         raise ValueError(f"{model.name} has no {place!r}{where}")
     for share in (*shares, *released):
         if not 0 <= share <= 1:
             raise ValueError(f"share {share} is outside 0..1")
     if not [*shares, *released]:
-        raise ValueError("no share is given, so there is nothing to run")
+        raise ValueError("give at least one share, in shares or released")
+    check_pixels(batch.pixels)
     prefix = getattr(model.net, "num_prefix_tokens", 0)
 
     def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -75,9 +77,9 @@ def logits(
         key = ("lesion", seed, draw, place)
         own = [(*key, i) for i in batch.ids]
         shared = [(*key, "batch", i // RELEASED_BATCH) for i in batch.index.tolist()]
-        thrown = _thrown if x.ndim == 4 else random_cells
+        by_chance = _by_chance if x.ndim == 4 else random_cells
         drawn = [random_cells(own, shape, share) for share in shares]
-        drawn += [thrown(shared, shape, share) for share in released]
+        drawn += [by_chance(shared, shape, share) for share in released]
         lost = torch.stack(drawn).to(x.device)  # [shares, B, rows, columns]
         if x.ndim == 4:
             return x.masked_fill(lost[:, :, None], 0).flatten(0, 1), *rest
@@ -114,12 +116,12 @@ def _modules(net: nn.Module) -> dict[str, nn.Module]:
 
 
 def _takes_tokens_alone(block: nn.Module) -> bool:
-    """Whether tokens are all a block needs; those of TNT also take the pixels' tokens."""
+    """Whether a block's only input is the tokens; those of TNT also take the pixels' tokens."""
     parameters = inspect.signature(block.forward).parameters.values()
     return sum(p.default is p.empty and p.kind is not p.VAR_KEYWORD for p in parameters) == 1
 
 
-def _thrown(keys: Iterable[tuple], shape: tuple[int, int], share: float) -> Tensor:
-    """Positions that each fall with a probability: bool [len(keys), rows, columns]."""
+def _by_chance(keys: Iterable[tuple], shape: tuple[int, int], share: float) -> Tensor:
+    """Positions drawn independently, each with the same probability: bool [n, rows, columns]."""
     numbers = [torch.from_numpy(generator(*key).random(shape)) for key in keys]
     return torch.stack(numbers) < share

@@ -30,8 +30,8 @@ def fit(
     """Logistic regression on standardised features, its regulariser chosen by cross-validation.
 
     features: float [n, d]; labels: [n]. C is the value of `grid` with the least log loss, summed
-    over stratified folds in the order of the images; the first such value on ties. Nothing but
-    `features` is looked at, so that a test set stays one.
+    over stratified folds in the order of the images; the smallest such C on ties. A test set plays
+    no part in the choice.
 
     Returns scikit-learn's pipeline, fitted to all of `features`.
 
@@ -41,7 +41,7 @@ def fit(
     if len(classes) < 2 or counts.min() < folds:
         raise ValueError(
             f"a probe with {folds} folds needs two classes or more of {folds} images each; "
-            f"there are {len(classes)}, the smallest of {counts.min() if len(counts) else 0}"
+            f"there are {len(classes)}, the smallest has {counts.min() if len(counts) else 0}"
         )
     features, grid = np.asarray(features, float), sorted(grid)
     losses = np.zeros(len(grid))
@@ -63,9 +63,9 @@ def fit(
 def batch_statistics(model: Model) -> Model:
     """A copy of a model whose BatchNorm layers normalise by the batch at hand.
 
-    So does a network that is trained or tested without ``eval()``, as in the released transfer
-    script of Naseer et al. 2021: what it says of an image depends on the other images of the batch.
-    Everything else of the copy stays in evaluation mode, and the model itself as it is.
+    As a network does without ``eval()``, e.g. in the released transfer script of Naseer et al.
+    2021: its output for an image depends on the other images of the batch. Everything else in the
+    copy stays in evaluation mode, and the model itself is unchanged.
 
     Raises ValueError for a model without BatchNorm.
     """

@@ -1,9 +1,9 @@
 """Frozen features: class tokens of all blocks, pooled features, attention from the class token.
 
-A stack holds pixels before normalisation, from 0 to 255: uint8 or float [n, 3, size, size].
-
-Not every model has all of them; `sort_out` tells which of a page's models do, and why the others
-are left out. All is computed in float32, on the model's device, and handed back on the CPU.
+A stack holds pixels in [0, 1] before normalisation, float [n, 3, size, size]; what takes one raises
+ValueError where it goes beyond. Not every model has all of these features; `able` says which of
+some models do, and why the others are left out. All is computed in float32, on the model's device,
+and handed back on the CPU.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vitlab.conditions.condition import check_pixels
 from vitlab.files import nearest
 from vitlab.images.imagenet import decision_matrix
 from vitlab.images.images import DataError, Images
@@ -41,13 +42,13 @@ class Tokens(NamedTuple):
         return self.prefix[:, :, 0]
 
 
-def lacks(model: Model, need: str, images: Images | None = None) -> str:
-    """Why a model cannot give what is needed, in a few words; empty if it can.
+def why_not(model: Model, need: str, images: Images | None = None) -> str:
+    """Why a model does not have what is needed, in a few words; empty if it has.
 
     need: "class token" (there is one somewhere), "blocks" (it passes through every block, see
         `block_tokens`), "block decisions" (and the classifier reads it), "attention" (of the class
-        token to the patches, in every block), "features" (see `pooled`), "decisions" (over
-        classes the pages know; over those of `images` where they are given).
+        token to the patches, in every block), "features" (see `pooled`), "decisions" (over known
+        classes; over those of `images` if given).
 
     Raises ValueError for an unknown need.
     """
@@ -86,32 +87,28 @@ def lacks(model: Model, need: str, images: Images | None = None) -> str:
     return ""
 
 
-def sort_out(
+def able(
     models: Sequence[Model], need: str, images: Images | None = None
 ) -> tuple[list[Model], str]:
-    """The models that can give what is needed (see `lacks`), and a line on the others.
+    """The models that have what is needed (see `why_not`), and a line about the others.
 
-    The line is for the page to print, e.g. "left out: mini/cnn-0, mini/cnn-1 (no class token)";
-    empty where no model is left out.
+    The line is to be printed, e.g. "left out: mini/cnn-0, mini/cnn-1 (no class token)"; empty if no
+    model is left out.
     """
-    reasons: dict[str, list[str]] = {}
-    usable = []
+    reasons: dict[str, list[Model]] = {}
     for model in models:
-        why = lacks(model, need, images)
-        if why:
-            reasons.setdefault(why, []).append(model.name)
-        else:
-            usable.append(model)
-    left = "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
+        reasons.setdefault(why_not(model, need, images), []).append(model)
+    usable = reasons.pop("", [])
+    left = "; ".join(f"{', '.join(m.name for m in ms)} ({why})" for why, ms in reasons.items())
     return usable, f"left out: {left}" if left else ""
 
 
 def deciding(models: Sequence[Model], images: Images) -> list[Model]:
     """The models that can decide over the images' classes; prints which others are left out.
 
-    Raises ValueError where there is none.
+    Raises ValueError if there is none.
     """
-    usable, left_out = sort_out(models, "decisions", images)
+    usable, left_out = able(models, "decisions", images)
     if not usable:
         raise ValueError(
             f"no model can decide about the {images.classes} images of {images.name}; {left_out}; "
@@ -124,24 +121,26 @@ def deciding(models: Sequence[Model], images: Images) -> list[Model]:
 
 
 def pixel_stack(model: Model, images: Images, chosen: Iterable[int] | None = None) -> Tensor:
-    """Images of a set as the model sees them before normalisation: uint8 [n, 3, size, size].
+    """Images of a set as the model sees them before normalisation, in [0, 1].
+
+    Returns float32 [n, 3, size, size].
 
     chosen: places in the set; all of it if None.
     """
     places = range(len(images)) if chosen is None else chosen
-    return torch.stack([model.pixels(images.picture(int(i))) for i in places])
+    return torch.stack([model.pixels(images.picture(int(i))) for i in places]).float() / 255
 
 
 @torch.inference_mode()
 def block_tokens(model: Model, stack: Tensor, batch_size: int = 64) -> Tokens:
     """Prefix tokens and mean patch token of every block of a ViT, from one forward pass.
 
-    stack: uint8 [n, 3, size, size]. The final LayerNorm is applied to each block's tokens, as in
+    The final LayerNorm is applied to each block's tokens, as in
     Naseer et al. 2021, section 3.6.
 
     Raises ValueError for a model whose class token does not pass through all blocks.
     """
-    check(model, "blocks")
+    require(model, "blocks")
     prefixes, patches = [], []
     for pixels in stack.split(batch_size):
         blocks = model.net.forward_intermediates(
@@ -166,7 +165,7 @@ def block_logits(model: Model, tokens: Tokens) -> Tensor:
 
     Raises ValueError for a model without a head that reads the class token.
     """
-    check(model, "block decisions")
+    require(model, "block decisions")
     heads = [
         model.net.forward_head(prefix.to(model.device)).cpu() for prefix in tokens.prefix.unbind(1)
     ]
@@ -176,9 +175,9 @@ def block_logits(model: Model, tokens: Tokens) -> Tensor:
 def block_predictions(model: Model, tokens: Tokens, images: Images | None = None) -> Tensor:
     """Predictions of the final head from the tokens of each block: long [n, blocks].
 
-    In the model's own classes, or in the categories of `images` (`data.decision_matrix`).
+    In the model's own classes, or in the categories of `images`, if given.
 
-    Raises ValueError as `block_logits` does, DataError where the model cannot decide about them.
+    Raises ValueError as `block_logits` does, DataError if the model cannot decide about them.
     """
     logits = block_logits(model, tokens)
     matrix = decision_matrix(model.classes, images.classes) if images else None
@@ -191,7 +190,7 @@ def pooled(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor:
 
     Raises ValueError for a network without timm's forward_features and forward_head.
     """
-    check(model, "features")
+    require(model, "features")
     found = []
     for pixels in stack.split(batch_size):
         features = model.net.forward_features(prepared(model, pixels))
@@ -207,7 +206,7 @@ def class_attention(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor
 
     Raises ValueError for a model without attention from a class token.
     """
-    check(model, "attention")
+    require(model, "attention")
     return _class_attention(model, stack, model.net.blocks[-1:], batch_size)[:, 0]
 
 
@@ -216,7 +215,7 @@ def block_attention(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor
 
     Raises ValueError for a model without attention from a class token.
     """
-    check(model, "attention")
+    require(model, "attention")
     return _class_attention(model, stack, model.net.blocks, batch_size)
 
 
@@ -238,9 +237,9 @@ def _class_attention(model: Model, stack: Tensor, blocks: nn.Module, batch_size:
 def watched(
     layers: Sequence[nn.Module], keep: Callable[[Tensor], Tensor] = lambda attention: attention
 ) -> Iterator[list[Tensor]]:
-    """A list that attention layers add to what `keep` takes of their softmax.
+    """A list to which attention layers add their softmax while the network runs.
 
-    keep: of [B, heads, tokens, tokens]; all of it by default, which is large for many layers.
+    keep: what is kept of the softmax, [B, heads, tokens, tokens]; by default all, which is large.
     """
     seen: list[Tensor] = []
     # With the fused kernel off, a layer's own softmax passes through its dropout.
@@ -260,12 +259,15 @@ def watched(
 
 
 def prepared(model: Model, pixels: Tensor) -> Tensor:
-    """A stack's pixels, 0 to 255, normalised on the model's device: what its network takes."""
-    return model.normalise(pixels.to(model.device).float() / 255)
+    """A stack's pixels normalised on the model's device: what its network takes.
+
+    Raises ValueError for pixels outside [0, 1].
+    """
+    return model.normalise(check_pixels(pixels).to(model.device).float())
 
 
-def check(model: Model, need: str) -> None:
-    """Raises ValueError where a model lacks what is needed (see `lacks`)."""
-    why = lacks(model, need)
+def require(model: Model, need: str) -> None:
+    """Raises ValueError if a model does not have what is needed (see `why_not`)."""
+    why = why_not(model, need)
     if why:
         raise ValueError(f"{model.name}: {why}; give a plain ViT, e.g. mini/vit-0")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.files import digest
-from vitlab.models import Model
+from vitlab.models.model import Model
 
 
 class _Answering(nn.Module):
