@@ -34,6 +34,13 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(autouse=True)
+def trial_store(tmp_path, monkeypatch) -> Path:
+    """A store of its own for every test: nothing measured elsewhere is read."""
+    monkeypatch.setenv("VITLAB_TRIALS", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
 class Means(torch.nn.Module):
     """A transparent stand-in for a network: 16 logits from the means of 4 x 4 areas."""
 
