@@ -1,0 +1,126 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from vitlab import keys
+from vitlab.attacks import gradient
+from vitlab.conditions import patchdrop
+
+FACTOR = 2
+
+
+def helper(x):
+    return x + FACTOR
+
+
+def body(net, batch):
+    """Says what it does."""
+    return {"a": helper(batch.pixels)}  # a comment
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("def f(x):\n    '''a'''\n    return x", "def f(x):  # b\n    return (x)", True),
+        ("class A:\n    '''a'''\n    x = 1", "class A:\n    x = 1", True),
+        ("'''module'''\nx = 1", "x = 1", True),
+        ("x = 1", "x = 2", False),
+        ("def f(x): return x", "def f(y): return y", False),
+    ],
+)
+def test_syntax_is_code_without_words(one, other, same):
+    assert (keys.syntax(one) == keys.syntax(other)) == same
+
+
+def test_modules_follow_imports_and_stop_at_the_house():
+    found = keys.modules("vitlab.attacks.gradient")
+    assert "vitlab/attacks/gradient.py" in found
+    assert "vitlab/rng.py" in found
+    assert not any("plots" in name or "numpy" in name for name in found)
+    assert "vitlab.models" in keys.wanted("import vitlab\nnet = vitlab.models.load('mini/vit-0')")
+
+
+def test_no_trial_depends_on_how_figures_and_pages_look():
+    """A new colour, a new card or another attack keeps every trial of the engine."""
+    measured = keys.modules("vitlab.trials.run", "vitlab.trials.measure")
+    rooms = {name.split("/")[1] for name in measured}
+    assert not rooms & {"plots.py", "claims.py", "lab.py", "book", "attacks", "stimuli", "training"}
+
+
+def test_types_alone_are_no_imports():
+    code = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from vitlab import plots\n"
+    assert keys.wanted(code) == []
+
+
+def test_a_function_counts_with_what_it_names(monkeypatch):
+    before = keys.function(body)
+    assert keys.function(body) == before
+    monkeypatch.setattr(sys.modules[__name__], "FACTOR", 3)
+    after = keys.function(body)
+    assert after != before, "a value that its helper names has changed"
+
+
+def test_a_function_that_uses_a_module_counts_with_its_syntax(monkeypatch):
+    def attack(net, batch):
+        return {"a": gradient.fgsm(net, batch.pixels, batch.labels, 0.1)}
+
+    before = keys.function(attack)
+    real = keys._module
+
+    def touched(path, changed):
+        found, imports = real(path, changed)
+        return (found + "!" if path.name == "gradient.py" else found), imports
+
+    monkeypatch.setattr(keys, "_module", touched)
+    assert keys.function(attack) != before
+
+
+def test_what_only_speeds_things_up_is_passed_over():
+    class Bench:
+        given = {"radius": 8, "batch_size": 64}  # noqa: RUF012
+
+        def used(self, names):
+            return {k: v for k, v in self.given.items() if k in names - {"batch_size"}}
+
+    lab = Bench()
+
+    def work(net, batch):
+        return {"a": batch.pixels * lab.radius / lab.batch_size}
+
+    before = keys.function(work)
+    lab.given = {"radius": 8, "batch_size": 1}
+    assert keys.function(work) == before
+    lab.given = {"radius": 9, "batch_size": 1}
+    assert keys.function(work) != before
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (torch.zeros(2), torch.ones(2)),
+        (np.zeros(2), np.zeros(2, np.float32)),
+        (np.zeros((1, 2)), np.zeros((2, 1))),
+        ([1, 2], (1, 2)),
+        ({"a": 1}, {"a": 2}),
+        ("1", 1),
+        (patchdrop.random([0.5], (8, 8))[0].apply, patchdrop.random([0.5], (4, 4))[0].apply),
+        (SimpleNamespace(fingerprint="a"), SimpleNamespace(fingerprint="b")),
+    ],
+)
+def test_values_count_by_content(one, other):
+    assert keys.value(one) != keys.value(other)
+    assert keys.value(one) == keys.value(one)
+
+
+def test_keys_are_the_same_in_another_process():
+    program = (
+        "from vitlab import keys; from vitlab.conditions import patchdrop;"
+        "c = patchdrop.random([0.5], (8, 8), 2, 3)[1];"
+        "print(keys.value(c.apply), keys.house('vitlab.trials.run'), keys.value({'a', 'b', 'c'}))"
+    )
+    runs = {subprocess.check_output([sys.executable, "-c", program]) for _ in range(2)}
+    assert len(runs) == 1

@@ -1,0 +1,126 @@
+import json
+import types
+
+import pytest
+
+from vitlab import claims, lab
+from vitlab.book import profiles
+from vitlab.conditions import CLEAN, patchdrop
+from vitlab.images import cue_conflict, load
+from vitlab.inside import tokens
+from vitlab.models import load as load_model
+from vitlab.statistics import correct
+from vitlab.trials.run import run
+
+SMALL = {
+    "images": "stimuli",
+    "models": "mini/vit-0,mini/cnn-0",
+    "n_images": 24,
+    "seed": 0,
+    "batch_size": 64,
+    "workers": 1,
+    "device": "cpu",
+    "radius": 8,
+}
+
+
+@pytest.fixture
+def page(monkeypatch, tmp_path):
+    """A bench as a page makes it, of these parameters."""
+    monkeypatch.setattr(profiles, "sizes", lambda page: {"mini": SMALL})
+
+    def make(**given):
+        return lab.Lab("99-page", {"out": str(tmp_path / "out"), **given})
+
+    return make
+
+
+def test_what_the_reader_gives_wins_and_the_profile_fills_in(page):
+    bench = page(n_images=8, radius=None, unrelated=3)
+    assert (bench.n_images, bench.radius, len(bench.images)) == (8, 8, 8)
+    assert bench.groups == {"ViT": ["mini/vit-0"], "CNN": ["mini/cnn-0"]}
+    assert (bench.chance, bench.size, bench.mini) == (1 / 16, 64, True)
+    with pytest.raises(AttributeError, match=r"no 'radios'; the page's parameters are .*radius"):
+        _ = bench.radios
+
+
+def test_a_module_that_hides_a_parameter_is_told(page):
+    with pytest.raises(ValueError, match="images is a parameter of 99-page, and here a module"):
+        page(images=types.ModuleType("images"))
+
+
+def test_accuracy_is_that_of_the_trials(page, tmp_path):
+    bench = page()
+    conditions = [CLEAN, *patchdrop.random([0.5], (8, 8), draws=2)]
+    found = bench.accuracy(conditions)
+    trials = run(bench.models, bench.images, conditions)
+    right = correct(trials)["mini/vit-0", "random PatchDrop", 0.5]
+    assert found("ViT", "random PatchDrop", 0.5).value == pytest.approx(right.mean())
+    assert len(list((tmp_path / "out").glob("trials*.parquet"))) == 1
+    assert json.loads((tmp_path / "out" / "trials.json").read_text())
+
+
+def settled(bench, needs=("ViT", "CNN")):
+    found = bench.accuracy([CLEAN])
+
+    @bench.settles("naseer2021", "occlusion-random", "A note.", needs)
+    def claim():
+        yield "gap", found("ViT", "clean", 0) - found("CNN", "clean", 0) < 2
+        yield "of Swin", found("Swin", "clean", 0) > 0
+        yield "A remark."
+        yield "ViT", found("ViT", "clean", 0), "points"
+
+    return claim
+
+
+def test_a_claim_is_settled_by_what_a_generator_yields(page):
+    made = settled(page())
+    assert isinstance(made, claims.Settled)
+    assert made.record["verdict"] == "holds"
+    assert [n["quantity"] for n in made.record["fresh"]] == ["gap", "ViT"]
+    assert made.record["fresh"][1]["unit"] == "points"
+    assert made.record["reason"] == "A note. A remark. No numbers of Swin: not checked."
+
+
+def test_without_a_group_that_is_needed_no_check_counts(page):
+    made = settled(page(models="mini/cnn-0"))
+    assert made.record["verdict"] == "not run"
+    assert made.record["reason"] == "needs a ViT and a CNN; this run has CNN"
+
+
+def test_models_that_cannot_be_used_are_told(page, capsys):
+    with pytest.raises(ValueError, match="no model of 'mini/cnn-0' can be used on this page"):
+        lab.Lab("99-page", {"models": "mini/cnn-0", "out": str(page().out)}, "class token")
+    assert "left out: mini/cnn-0 (no class token)" in capsys.readouterr().out
+
+
+def test_shape_bias_is_the_papers_formula():
+    """Counted by hand: of each shape category, shape decisions over shape and texture decisions."""
+    nets, images = [load_model("mini/cnn-0")], cue_conflict("stimuli", n=64)
+    [bias] = lab.shape_bias(nets, images).values()
+    trials = run(nets, images, [CLEAN])
+    shares = []
+    for category in range(16):
+        counts = {"shape": 0, "texture": 0}
+        for row in trials.itertuples():
+            cues = images.table.iloc[row.image]
+            for cue in counts if cues["shape"] == category != cues["texture"] else ():
+                counts[cue] += row.prediction == cues[cue]
+        if sum(counts.values()):
+            shares.append(counts["shape"] / sum(counts.values()))
+    assert bias.value == pytest.approx(sum(shares) / len(shares))
+
+
+def features(net, batch):
+    return {"norm": tokens.pooled(net, batch.pixels).norm(dim=1)}
+
+
+def test_what_a_page_measures_is_in_its_folder_too(page, tmp_path):
+    found = page(n_images=5).measure(features, units={"norm": "units"})
+    assert found("ViT", "norm").unit == "units"
+    assert (tmp_path / "out" / "features.parquet").exists()
+
+
+def test_accuracy_needs_no_page():
+    found = lab.accuracy([load_model("mini/vit-0")], load("stimuli", n=16), [CLEAN])
+    assert found("ViT", "clean", 0).value > 0.9
