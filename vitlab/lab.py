@@ -7,7 +7,7 @@
     def fgsm_pgd():
         yield "ViT - CNN, FGSM, 8/255", found("ViT", "FGSM", 8) - found("CNN", "FGSM", 8) > 0
 
-Without a page: `accuracy` and `shape_bias` take any models and images.
+Without a page: `accuracy`, `occlusion` and `shape_bias` take any models and images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from vitlab import claims, plots
 from vitlab.book import profiles
-from vitlab.conditions import CLEAN, Batch, Condition
+from vitlab.conditions import CLEAN, Batch, Condition, patchdrop
 from vitlab.images.images import Images
 from vitlab.images.load import cue_conflict, load, own
 from vitlab.inside.tokens import why_not
@@ -58,6 +58,26 @@ def _right(trials: pd.DataFrame, models: Sequence[Model], images: Images) -> Mea
     per_image: dict[Any, Any] = dict(correct(trials).items())
     groups = by_group(list(models))
     return Measured(per_image, groups, items=images.fingerprint, chance=1 / len(images.categories))
+
+
+def occlusion(
+    models: Sequence[Model],
+    images: Images,
+    shares: Sequence[float] = (0, 0.25, 0.5, 0.75),
+    seed: int = 0,
+    **how: Any,
+) -> Measured:
+    """Accuracy with a share of the image's cells blanked at random (Naseer et al. 2021, sec. 3.1).
+
+    The grid is 14 x 14 cells on 224 px images, 8 x 8 on 64 px: a cell is a ViT's patch. One mask
+    per image. ``found("ViT", "random PatchDrop", 0.5)`` is an accuracy. how: as in `accuracy`.
+
+    Raises ValueError for models of several input sizes, and for a size that has no such grid.
+    """
+    if len(sizes := sorted({model.size for model in models})) > 1:
+        raise ValueError(f"models of one input size are compared; these have {sizes} pixels")
+    side = sizes[0] // (16 if sizes[0] > 64 else 8)
+    return accuracy(models, images, patchdrop.random(list(shares), (side, side), 1, seed), **how)
 
 
 def shape_bias(models: Sequence[Model], images: Images, **how: Any) -> dict[str, Quantity]:
