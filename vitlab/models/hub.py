@@ -244,10 +244,10 @@ def _create(name: str, arch: str, repo: str = "", revision: str = "", **more: An
             cause = cause.__cause__
         answer = next((line for line in str(cause).splitlines() if line.strip()), "")
         if not repo:
-            raise ModelError(f"weights of {name} cannot be had: {answer}") from None
+            raise ModelError(f"weights of {name} could not be loaded: {answer}") from None
         what = f"{name}: the hub's {repo}" + (f" at revision {revision}" if revision else "")
         if isinstance(error, HfHubHTTPError):
-            raise ModelError(f"{what} cannot be had; the hub answers: {answer}") from None
+            raise ModelError(f"{what} could not be loaded; the hub answers: {answer}") from None
         why = (
             "HF_HUB_OFFLINE is set"
             if huggingface_hub.constants.HF_HUB_OFFLINE
@@ -272,7 +272,7 @@ def _short(error: BaseException) -> str:
 
 
 def _commit(repo: str, revision: str, config: dict[str, Any]) -> str:
-    """The commit of the cached snapshot that a load has used; empty if it cannot be told."""
+    """The commit of the cached snapshot that a load has used; empty if unknown."""
     names = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
     for filename in (config.get("hf_hub_filename") or names[0], *names, "config.json"):
         found = huggingface_hub.try_to_load_from_cache(repo, filename, revision=revision or None)
