@@ -41,4 +41,4 @@ def _declare() -> None:
             _declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
-sys.meta_path.insert(0, _BeforeTorchvision)  # type: ignore[arg-type]
+sys.meta_path.insert(0, _BeforeTorchvision)

@@ -33,7 +33,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 class ModelError(ValueError):
-    """A model that could not be loaded: unknown name, missing package, absent or damaged weights."""
+    """A model could not be loaded: unknown name, missing package, absent or damaged weights."""
 
 
 @dataclass(frozen=True)

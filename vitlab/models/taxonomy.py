@@ -45,13 +45,13 @@ def group_of(net: nn.Module) -> str:
     """
     arch = getattr(net, "pretrained_cfg", {}).get("architecture") or ""
     # Families share classes (MobileViT is a ByobNet), so the entry point tells more than the class.
-    module = model_entrypoint(arch).__module__ if timm.is_model(arch) else type(net).__module__
-    family = module.rpartition(".")[2]
-    if family in _CNN.split():
+    code = model_entrypoint(arch).__module__ if timm.is_model(arch) else type(net).__module__
+    module = code.rpartition(".")[2]
+    if module in _CNN.split():
         attends = any(type(part).__name__ in _ATTENTION for part in net.modules())
         return "hybrid CNN" if attends else "CNN"
     fallback = "ViT" if isinstance(net, VisionTransformer) else type(net).__name__
-    return _FAMILIES.get(family, fallback)
+    return _FAMILIES.get(module, fallback)
 
 
 def classes_of(outputs: int) -> str:

@@ -47,8 +47,8 @@ def wrap(
 
     The network is set to evaluation mode and its parameters are frozen, in place.
 
-    Raises ModelError for a transform that does not split this way, or whose result is not one square
-    size, and for a network whose outputs are not `classes`.
+    Raises ModelError for a transform that does not split this way, or whose result is not one
+    square size, and for a network whose outputs are not `classes`.
     """
     steps, mean, std = _split(transform)
     pictures = v2.Compose([*steps, v2.PILToTensor(), v2.ToPureTensor()])
