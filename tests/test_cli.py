@@ -1,9 +1,14 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
+import vitlab
 from vitlab import cli
+from vitlab.models import Model
 
 
 @pytest.mark.parametrize(
@@ -25,36 +30,90 @@ def test_bad_input_is_answered_in_words_and_exit_code_2(
     assert message in capsys.readouterr().err
 
 
+def python(program, *folders):
+    """Run a program in a process of its own, with more folders to import from."""
+    path = os.pathsep.join([*map(str, folders), *sys.path])
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+
+
 @pytest.mark.parametrize(
     "program",
     [
         "import vitlab, timm, torchvision",
         "import torch, vitlab, timm; timm.create_model('resnet10t')",
+        "import vitlab; assert callable(vitlab.models.wrap); assert vitlab.statistics.curve",
         "import multiprocessing as m, vitlab; "
         "m.get_context('fork').Process(target=__import__, args=['timm']).start()",
     ],
 )
 def test_vitlab_makes_timm_importable_whatever_torchvision_is_there(program):
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = python(program)
     assert done.returncode == 0, done.stderr
     assert "Error" not in done.stderr
+
+
+@pytest.mark.parametrize("first", ["import vitlab", "from vitlab import cli"])
+def test_importing_vitlab_imports_nothing_heavy(first):
+    heavy = "{'torch', 'torchvision', 'timm', 'numpy', 'pandas', 'matplotlib', 'yaml'}"
+    done = python(f"import sys; {first}; print(*sorted({heavy} & {{*sys.modules}}))")
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
+def test_modules_are_reached_as_attributes_of_vitlab():
+    assert {"models", "images", "statistics", "conditions", "claims"} <= {*dir(vitlab)}
+    assert vitlab.models.Model is Model
+    with pytest.raises(AttributeError, match="'vitlab' has no attribute 'model'"):
+        vitlab.model  # noqa: B018
+
+
+def test_a_fault_inside_a_module_is_not_taken_for_an_absent_one(monkeypatch):
+    monkeypatch.setitem(sys.modules, "seaborn", None)
+    monkeypatch.delitem(sys.modules, "vitlab.plots", raising=False)
+    monkeypatch.delitem(vars(vitlab), "plots", raising=False)
+    with pytest.raises(ModuleNotFoundError, match="seaborn"):
+        vitlab.plots  # noqa: B018
 
 
 def test_a_torchvision_that_loads_is_left_alone(tmp_path):
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text("marker = 'matched pair'\n")
-    program = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+    (tmp_path / "torchvision" / "_C.so").symlink_to(next(Path(torch.__file__).parent.glob("_C.*")))
+    done = python(
         "from vitlab import _torchvision; import torchvision; "
-        "assert torchvision.marker == 'matched pair'; assert _torchvision._declared is None"
+        "assert torchvision.marker == 'matched pair'; assert _torchvision._declared is None",
+        tmp_path,
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_torchvision_that_cannot_load_is_helped_once(tmp_path):
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text("raise ImportError('at first')\n")
+    (tmp_path / "torchvision" / "_C.so").write_text("compiled for another torch")
+    done = python(
+        """
+import vitlab, sys
+assert "torch" not in sys.modules
+for _ in range(2):
+    try:
+        import torchvision
+    except ImportError as error:
+        assert str(error) == "at first"
+import torch
+print(torch.ops.torchvision.nms, torch.ops.torchvision.qnms)
+""",
+        tmp_path,
+    )
+    assert done.stdout == "torchvision.nms torchvision.qnms\n", done.stderr
 
 
 def test_another_fault_of_torchvision_is_not_hidden(tmp_path):
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text("raise RuntimeError('broken disk')\n")
-    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import vitlab"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = python("import vitlab, torchvision", tmp_path)
     assert "broken disk" in done.stderr

@@ -160,7 +160,7 @@ def test_a_hub_that_says_no_is_quoted(tmp_path):
     finally:
         server.shutdown()
     [message] = [line for line in done.stderr.splitlines() if ".ModelError: " in line]
-    assert f"timm/{CNN} at revision v9 cannot be had; the hub answers: " in message
+    assert f"timm/{CNN} at revision v9 could not be loaded; the hub answers: " in message
 
 
 def test_the_script_fills_a_cache_and_the_environment_alone_is_enough(tmp_path):

@@ -413,6 +413,13 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path, trained, spoil, mes
     assert "arbitrary code" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("content", [[1, 2], {0: torch.ones(1)}, {"model": "resnet10t"}, {}])
+def test_what_is_no_state_dict_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match="holds no state dict, nor one under state_dict_ema"):
+        models.load(f"timm/resnet10t={tmp_path / 'w.pt'}")
+
+
 def test_a_checkpoint_of_another_network_or_of_none_is_refused(tmp_path, trained):
     save_file(trained.state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(ModelError, match=r"missing \(.*, \.\.\.\); \d+ unexpected \("):

@@ -11,7 +11,7 @@ your own                             ``wrap(net, transform, "my model")``
 
 The groups "ViT" and "CNN" are those that claims compare. A plain vision transformer (distilled,
 self-supervised, with registers) is a "ViT", a convolutional network of timm's a "CNN"; any other
-model speaks for its family alone ("Swin", "XCiT", "Mixer", ...).
+model stands for its family alone ("Swin", "XCiT", "Mixer", ...).
 """
 
 from vitlab.models.hub import ZOO, load, load_all, names, record, select, zoo

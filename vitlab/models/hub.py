@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import fnmatch
 import importlib.util
 import json
-import pickle
 import re
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import huggingface_hub
 import timm
-import torch
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models import clean_state_dict, get_deprecated_models
+from timm.models import clean_state_dict, get_deprecated_models, load_state_dict
 from torch import Tensor, nn
 
 from vitlab.files import nearest, sha256, write_json
@@ -246,10 +244,10 @@ def _create(name: str, arch: str, repo: str = "", revision: str = "", **more: An
             cause = cause.__cause__
         answer = next((line for line in str(cause).splitlines() if line.strip()), "")
         if not repo:
-            raise ModelError(f"weights of {name} cannot be had: {answer}") from None
+            raise ModelError(f"weights of {name} could not be loaded: {answer}") from None
         what = f"{name}: the hub's {repo}" + (f" at revision {revision}" if revision else "")
         if isinstance(error, HfHubHTTPError):
-            raise ModelError(f"{what} cannot be had; the hub answers: {answer}") from None
+            raise ModelError(f"{what} could not be loaded; the hub answers: {answer}") from None
         why = (
             "HF_HUB_OFFLINE is set"
             if huggingface_hub.constants.HF_HUB_OFFLINE
@@ -264,7 +262,7 @@ def _create(name: str, arch: str, repo: str = "", revision: str = "", **more: An
         raise ModelError(
             f"{name} has no config.json in timm's format: {error} is missing"
         ) from None
-    except (RuntimeError, ValueError, SafetensorError, pickle.UnpicklingError, TypeError) as error:
+    except (RuntimeError, ValueError, SafetensorError, UnpicklingError, TypeError) as error:
         raise ModelError(f"weights of {name} cannot be used: {_short(error)}") from None
 
 
@@ -274,7 +272,7 @@ def _short(error: BaseException) -> str:
 
 
 def _commit(repo: str, revision: str, config: dict[str, Any]) -> str:
-    """The commit of the cached snapshot that a load has used; empty if it cannot be told."""
+    """The commit of the cached snapshot that a load has used; empty if unknown."""
     names = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
     for filename in (config.get("hf_hub_filename") or names[0], *names, "config.json"):
         found = huggingface_hub.try_to_load_from_cache(repo, filename, revision=revision or None)
@@ -283,19 +281,9 @@ def _commit(repo: str, revision: str, config: dict[str, Any]) -> str:
     return ""
 
 
-_WRAPPERS = (
-    "state_dict_ema",
-    "model_ema",
-    "state_dict",
-    "model",
-    "model_state_dict",
-    "model_state",
-)
-
-
 def _load_checkpoint(wanted: str, path: Path) -> Model:
     """timm's architecture with the weights of a file; every tensor has to find its place."""
-    state, part = _read(path)
+    state = _read(path)
     arch = wanted.removeprefix("timm/")
     classifier = timm_config(arch).classifier or ()
     first = [classifier] if isinstance(classifier, str) else list(classifier)
@@ -323,37 +311,36 @@ def _load_checkpoint(wanted: str, path: Path) -> Model:
         raise ModelError(f"{path} does not fit timm's {arch}: tensors {'; '.join(found)}")
     net.load_state_dict(state)
     name = f"{wanted}={path.name}"  # a page should not tell folders of a machine
-    return from_timm(
-        name, net, f"{wanted} with {path.name}{part} (file sha256 {sha256(path)[:16]})"
-    )
+    return from_timm(name, net, f"{wanted} with {path.name} (file sha256 {sha256(path)[:16]})")
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a checkpoint file, and in brackets which part of it they are."""
+# Where training scripts put the weights, beside the places that timm knows.
+_WRAPPERS = ("model_state_dict", "model_state")
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file; where it holds averaged ones (EMA) too, those."""
     try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:  # training scripts put their arguments beside the weights
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        why = str(error) if "weights_only" not in str(error).lower() else "more than tensors in it"
+        state = load_state_dict(str(path), weights_only=True)
+        inner = next((state[k] for k in _WRAPPERS if isinstance(state.get(k), dict)), None)
+        state = clean_state_dict(inner) if inner else state
+    except AttributeError:  # no dictionary, or one whose keys are no texts
+        state = {}
+    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, UnpicklingError) as error:
+        cause = error.__cause__ or error
+        if not isinstance(cause, UnpicklingError):
+            raise ModelError(f"{path} is no readable checkpoint: {_short(error)}") from None
+        why = str(cause) if "weights_only" not in str(cause).lower() else "more than tensors in it"
         raise ModelError(
             f"{path} cannot be read safely (weights_only=True): {why[:200]}; "
             "save net.state_dict() alone"
         ) from None
-    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
-        raise ModelError(f"{path} is no readable checkpoint: {_short(error)}") from None
-    part = ""
-    if isinstance(content, dict):
-        part = next((k for k in _WRAPPERS if isinstance(content.get(k), dict)), "")
-        content = content[part] if part else content
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(
-            f"{path} holds no state dict, nor one under {', '.join(_WRAPPERS)}; "
-            "save net.state_dict() alone"
+            f"{path} holds no state dict, nor one under state_dict_ema, model_ema, state_dict, "
+            f"model, {', '.join(_WRAPPERS)}; save net.state_dict() alone"
         )
-    return clean_state_dict(content), f"[{part}]" if part else ""
+    return state
 
 
 def _load_efficientnet_lite0() -> Model:
@@ -372,7 +359,7 @@ def _load_efficientnet_lite0() -> Model:
         raise ModelError(
             f"weights of efficientnet-lite0 are damaged: {path}; install the package again"
         )
-    theirs = torch.load(path, map_location="cpu", weights_only=True)
+    theirs = load_state_dict(str(path), weights_only=True)
     net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     ours = net.state_dict()
     if [v.shape for v in theirs.values()] != [v.shape for v in ours.values()]:

@@ -39,7 +39,8 @@ def configuration(net: nn.Module) -> str:
     for place, module in net.named_modules(remove_duplicate=False):
         attributes = {k: v for k, v in sorted(vars(module).items()) if k not in _IRRELEVANT}
         program = getattr(module, "code", "")  # of a scripted or traced module
-        parts.append(digest(place, _code(type(module)), _text(attributes), _text(program)))
+        kind: Any = type(module)
+        parts.append(digest(place, _code(kind), _text(attributes), _text(program)))
     return digest(*parts)
 
 
@@ -48,7 +49,7 @@ def _tensors(state: Mapping[str, Tensor]) -> str:
     for name, value in sorted(state.items()):
         value = value.detach().cpu().contiguous()
         found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        found.update(value.reshape(-1).view(torch.uint8).numpy())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()[:16]
 
 
@@ -66,7 +67,8 @@ def _text(value: Any) -> str:
         return f"set({', '.join(sorted(map(_text, value)))})"
     if isinstance(value, partial):
         return _text((value.func, value.args, value.keywords))
-    return _code(value if inspect.isroutine(value) or inspect.isclass(value) else type(value))
+    named = inspect.isroutine(value) or inspect.isclass(value)
+    return _code(value if named else value.__class__)
 
 
 @cache

@@ -33,7 +33,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 class ModelError(ValueError):
-    """A model that cannot be had: unknown name, missing package, absent or damaged weights."""
+    """A model could not be loaded: unknown name, missing package, absent or damaged weights."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Model:
 
     net: an nn.Module that maps normalised pixels, float [B, 3, size, size], to logits [B, classes].
     config: timm's data configuration (input_size, crop_pct, interpolation, mean, std).
-    group: whom the model speaks for in a figure, e.g. "ViT" or "CNN"; seeds share it.
+    group: its comparison group in figures and claims, e.g. "ViT" or "CNN"; seeds share it.
     classes: what the outputs mean: "stimuli", "imagenet" (ImageNet-1k), "features" (there is no
         classifier), or another set, e.g. "imagenet-21k"; images must agree.
     weights: fingerprint of the weights, part of every key that a result is stored under.

@@ -37,21 +37,21 @@ _ATTENTION = {"AttentionPool2d", "BatNonLocalAttn", "MultiQueryAttention2d"}
 
 
 def group_of(net: nn.Module) -> str:
-    """Whom a network speaks for: "ViT" and "CNN" are compared in claims, others are families.
+    """The comparison group of a network: claims compare "ViT" and "CNN", others are families.
 
     "ViT": timm's VisionTransformer and its kin (DeiT, distilled too, DINOv2, BEiT, EVA). "CNN":
     timm's and torchvision's convolutional families. Mixtures of the two are "hybrid ViT" or
-    "hybrid CNN", the rest goes by the name of its family, or of its class.
+    "hybrid CNN"; any other network is named after its family, or else its class.
     """
     arch = getattr(net, "pretrained_cfg", {}).get("architecture") or ""
     # Families share classes (MobileViT is a ByobNet), so the entry point tells more than the class.
-    module = model_entrypoint(arch).__module__ if timm.is_model(arch) else type(net).__module__
-    family = module.rpartition(".")[2]
-    if family in _CNN.split():
+    code = model_entrypoint(arch).__module__ if timm.is_model(arch) else type(net).__module__
+    module = code.rpartition(".")[2]
+    if module in _CNN.split():
         attends = any(type(part).__name__ in _ATTENTION for part in net.modules())
         return "hybrid CNN" if attends else "CNN"
     fallback = "ViT" if isinstance(net, VisionTransformer) else type(net).__name__
-    return _FAMILIES.get(family, fallback)
+    return _FAMILIES.get(module, fallback)
 
 
 def classes_of(outputs: int) -> str:
@@ -90,7 +90,7 @@ def is_vit(net: nn.Module) -> bool:
 
 
 def by_group(models: list[Model]) -> dict[str, list[str]]:
-    """Names of models by the group they speak for: {"ViT": ["mini/vit-0", ...], "CNN": [...]}."""
+    """Names of models by their group: {"ViT": ["mini/vit-0", ...], "CNN": [...]}."""
     groups: dict[str, list[str]] = {}
     for model in models:
         groups.setdefault(model.group, []).append(model.name)
@@ -102,7 +102,7 @@ def as_trained(model: Model, shape_distilled: str = "", stylised: str = "") -> M
 
     shape_distilled, stylised: patterns of names, for what the network cannot tell: which models
     have a shape token (Naseer et al. 2021, section 3.2), which learned from stylised images. A
-    network with a second head speaks for "ViT distilled" where no pattern says more.
+    network with a second head is "ViT distilled" where no pattern says more.
     """
     group = model.group.removesuffix(" stylised")
     if fnmatch.fnmatchcase(model.name, shape_distilled):

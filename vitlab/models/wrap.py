@@ -43,12 +43,12 @@ def wrap(
     transform: torchvision's Compose of Resize, CenterCrop, ToTensor (or PILToTensor and a
         conversion to float), and Normalize last; or ``weights.transforms()`` of torchvision. The
         Normalize is taken out, for conditions work on pixels in [0, 1], and done after them.
-    group: whom the model speaks for; told from the network if None (see `group_of`).
+    group: its comparison group; `group_of` the network if None.
 
     The network is set to evaluation mode and its parameters are frozen, in place.
 
-    Raises ModelError for a transform that cannot be split so, or whose result is not one square
-    size, and for a network whose outputs are not `classes`.
+    Raises ModelError for a transform that does not split this way, or whose result is not one
+    square size, and for a network whose outputs are not `classes`.
     """
     steps, mean, std = _split(transform)
     pictures = v2.Compose([*steps, v2.PILToTensor(), v2.ToPureTensor()])
