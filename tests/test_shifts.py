@@ -194,7 +194,9 @@ def test_a_cnn_sees_the_vits_pixels_at_each_size():
 
 def test_show_leaves_out_models_of_other_classes(means_model, imagenet_model, tmp_path):
     images = data.load("stimuli", n=16)
-    shown = filtering.show({64: [means_model, imagenet_model], 65: [imagenet_model]}, images, tmp_path)
+    shown = filtering.show(
+        {64: [means_model, imagenet_model], 65: [imagenet_model]}, images, tmp_path
+    )
     assert list(shown) == [64]
     assert shown[64]["model"].unique().tolist() == ["means"]
     stack = torch.stack([means_model.pixels(images.picture(i)) for i in range(16)]).float() / 255
