@@ -11,10 +11,9 @@ from sklearn.metrics import average_precision_score
 from vitlab import images as data
 from vitlab.images import backgrounds, imagenet, shifts
 from vitlab.inside import attention, filtering
-from vitlab.models import restrict
+from vitlab.models import MINI_CONFIG, Model, restrict
 from vitlab.statistics import detection
 from vitlab.statistics import shifts as scores
-from vitlab.models import MINI_CONFIG, Model
 from vitlab.stimuli import scenes as stimuli
 
 
