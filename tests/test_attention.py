@@ -42,7 +42,7 @@ def two_tokens():
 def attention_by_hand(model, stack):
     """Softmax of queries and keys of each block: a list of [n, heads, tokens, tokens]."""
     net, found = model.net, []
-    x = net._pos_embed(net.patch_embed(model.normalise(stack.float() / 255)))
+    x = net._pos_embed(net.patch_embed(model.normalise(stack)))
     for block in net.blocks:
         normed = block.norm1(x)
         n, tokens, _ = normed.shape
@@ -131,7 +131,7 @@ def test_grad_cam_of_a_linear_cnn_is_its_heads_weights_on_the_colours(stack):
     model = models.wrap(LinearCNN(), transform, "linear", "CNN", "stimuli")
     classes = torch.tensor([5, 0, 1, 2, 3, 4])
     ours = attention.grad_cam(model, stack, classes, batch_size=4)
-    colours = (stack.double() / 255).unflatten(2, (16, 4)).unflatten(4, (16, 4)).mean((3, 5))
+    colours = (stack.double()).unflatten(2, (16, 4)).unflatten(4, (16, 4)).mean((3, 5))
     weights = model.net.head.weight[classes].double()
     for image in range(6):
         # d logit / d feature = weight / 256 everywhere, so the map is relu(sum_c w_c colour_c).
@@ -148,7 +148,7 @@ def test_grad_cam_of_a_linear_cnn_is_its_heads_weights_on_the_colours(stack):
 
 def test_grad_cam_asks_for_the_predicted_class_by_default(stack):
     cnn = load("mini/cnn-0", "cpu")
-    predicted = cnn.logits(stack.float() / 255).argmax(1)
+    predicted = cnn.logits(stack).argmax(1)
     ours = attention.grad_cam(cnn, stack)
     assert torch.equal(ours, attention.grad_cam(cnn, stack, predicted))
     other = attention.grad_cam(cnn, stack, (predicted + 1) % 16)

@@ -1,11 +1,13 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import timm
 import torch
 
 from vitlab import images as data
 from vitlab import models
+from vitlab.inside import attention
 from vitlab.inside import tokens as features
 from vitlab.models import hub, load
 
@@ -23,7 +25,7 @@ def stack(vit):
 def test_tokens_of_every_block_are_those_of_a_truncated_network(vit, stack):
     tokens = features.block_tokens(vit, stack, batch_size=7)
     assert tokens.classes.shape == (20, 6, 96)
-    x = vit.normalise(stack.float() / 255)
+    x = vit.normalise(stack)
     with torch.inference_mode():
         x = vit.net.patch_drop(vit.net._pos_embed(vit.net.patch_embed(x)))
         for b, block in enumerate(vit.net.blocks):
@@ -43,7 +45,7 @@ def test_all_blocks_come_from_one_forward_pass(vit, stack):
 
 def test_the_last_blocks_prediction_is_the_models(vit, stack):
     predictions = features.block_predictions(vit, features.block_tokens(vit, stack))
-    assert torch.equal(predictions[:, -1], vit.logits(stack.float() / 255).argmax(1))
+    assert torch.equal(predictions[:, -1], vit.logits(stack).argmax(1))
 
 
 def random_vit(arch, **more):
@@ -62,10 +64,12 @@ def random_vit(arch, **more):
 
 KINDS = {
     "mini": lambda: load("mini/vit-0", "cpu"),
-    "distilled": lambda: random_vit("deit_tiny_distilled_patch16_224", img_size=64),
-    "registers": lambda: random_vit("vit_small_patch14_reg4_dinov2", img_size=56),
-    "query and key norms": lambda: random_vit("vit_tiny_patch16_224", img_size=64, qk_norm=True),
-    "rotary": lambda: random_vit("eva02_tiny_patch14_224", img_size=56),
+    "distilled": lambda: random_vit("deit_tiny_distilled_patch16_224", img_size=64, depth=4),
+    "registers": lambda: random_vit("vit_small_patch14_reg4_dinov2", img_size=56, depth=4),
+    "query and key norms": lambda: random_vit(
+        "vit_tiny_patch16_224", img_size=64, depth=4, qk_norm=True
+    ),
+    "rotary": lambda: random_vit("eva02_tiny_patch14_224", img_size=56, depth=4),
 }
 
 
@@ -73,7 +77,7 @@ KINDS = {
 def kind(request):
     model = KINDS[request.param]()
     torch.manual_seed(2)
-    return model, torch.randint(0, 256, (5, 3, model.size, model.size), dtype=torch.uint8)
+    return model, torch.rand(5, 3, model.size, model.size)
 
 
 def rotated(layer, x, rope, prefix):
@@ -90,7 +94,7 @@ def softmax_by_hand(model, stack, block=-1):
     layer = net.blocks[block].attn
     hook = layer.register_forward_pre_hook(lambda _, a, k: seen.append((a, k)), with_kwargs=True)
     with torch.inference_mode():
-        model.logits(stack.float() / 255)
+        model.logits(stack)
     hook.remove()
     [(arguments, named)] = seen
     x = arguments[0]
@@ -144,27 +148,53 @@ def test_attention_of_every_block_is_the_softmax_of_its_queries_and_keys(kind):
 def test_watching_attention_leaves_the_network_as_it_was(kind):
     model, stack = kind
     before = [block.attn.fused_attn for block in model.net.blocks]
-    logits = model.logits(stack[:2].float() / 255)
+    logits = model.logits(stack[:2])
     features.block_attention(model, stack[:2])
     with pytest.raises(RuntimeError):  # nor does a failed pass leave its hooks
         features.block_attention(model, stack[:2, :2])
     assert [block.attn.fused_attn for block in model.net.blocks] == before
     assert not any(block.attn.attn_drop._forward_pre_hooks for block in model.net.blocks)
-    assert torch.equal(model.logits(stack[:2].float() / 255), logits)
+    assert torch.equal(model.logits(stack[:2]), logits)
 
 
-def test_a_stack_may_be_float(vit, stack):
-    ours = features.block_attention(vit, stack[:3].float())
-    assert torch.equal(ours, features.block_attention(vit, stack[:3]))
+def test_a_stack_is_the_pictures_in_256ths(vit, stack):
+    images = data.load("stimuli", n=20)
+    pictures = np.stack([np.array(images.picture(i)) for i in range(20)])
+    assert stack.dtype == torch.float32
+    assert np.array_equal(stack.permute(0, 2, 3, 1).numpy(), pictures.astype("f4") / 255)
+
+
+TAKE_A_STACK = {
+    "vit": (
+        features.block_tokens,
+        features.pooled,
+        features.class_attention,
+        features.block_attention,
+        attention.token_attention,
+        attention.rollout,
+    ),
+    "cnn": (features.pooled, attention.grad_cam),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "take"), [(kind, take) for kind, several in TAKE_A_STACK.items() for take in several]
+)
+def test_pixels_beyond_0_to_1_are_refused(kind, take, stack):
+    model = load(f"mini/{kind}-0", "cpu")
+    with pytest.raises(ValueError, match="these go from 0 to 255"):
+        take(model, 255 * stack[:2])
+    with pytest.raises(ValueError, match="not torch.uint8"):
+        take(model, (255 * stack[:2]).byte())
 
 
 def test_attention_is_asked_of_every_block():
     model = load("mini/vit-0", "cpu")
-    assert not features.lacks(model, "attention")
+    assert not features.why_not(model, "attention")
     model.net.blocks[2].attn = torch.nn.Identity()
-    assert features.lacks(model, "attention") == "its blocks' attention cannot be seen"
+    assert features.why_not(model, "attention") == "its blocks' attention cannot be seen"
     with pytest.raises(ValueError, match="blocks' attention cannot be seen; give a plain ViT"):
-        features.block_attention(model, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+        features.block_attention(model, torch.zeros(1, 3, 64, 64))
 
 
 def test_tokens_of_every_kind_are_those_that_leave_the_blocks(kind):
@@ -172,7 +202,7 @@ def test_tokens_of_every_kind_are_those_that_leave_the_blocks(kind):
     net, left = model.net, []
     hooks = [block.register_forward_hook(lambda *a: left.append(a[2])) for block in net.blocks]
     with torch.inference_mode():
-        model.logits(stack.float() / 255)
+        model.logits(stack)
         expected = net.norm(torch.stack(left, 1))  # [images, blocks, tokens, d]
     for hook in hooks:
         hook.remove()
@@ -185,11 +215,11 @@ def test_tokens_of_every_kind_are_those_that_leave_the_blocks(kind):
 
 def test_the_last_blocks_logits_are_the_models_even_with_two_heads():
     model = KINDS["distilled"]()
-    stack = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    stack = torch.rand(4, 3, 64, 64)
     logits = features.block_logits(model, features.block_tokens(model, stack))
-    assert logits.shape == (4, 12, 1000)
+    assert logits.shape == (4, 4, 1000)
     with torch.inference_mode():
-        assert torch.allclose(logits[:, -1], model.logits(stack.float() / 255), atol=1e-4)
+        assert torch.allclose(logits[:, -1], model.logits(stack), atol=1e-4)
 
 
 def test_block_predictions_can_be_over_categories(photo_folder):
@@ -209,33 +239,34 @@ def test_block_predictions_can_be_over_categories(photo_folder):
 
 def test_models_are_sorted_by_what_a_page_needs(photo_folder):
     vit, cnn = load("mini/vit-0", "cpu"), load("mini/cnn-0", "cpu")
-    cait = hub.from_timm("timm/cait", timm.create_model("cait_xxs24_224"), "random")
-    dino = random_vit("vit_small_patch14_dinov2", img_size=56)
-    swin = hub.from_timm("timm/swin", timm.create_model("swin_s3_tiny_224"), "random")
+    cait = hub.from_timm("timm/cait", timm.create_model("cait_xxs24_224", depth=1), "random")
+    dino = random_vit("vit_small_patch14_dinov2", img_size=56, depth=2)
+    swin = timm.create_model("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1), embed_dim=24)
+    swin = hub.from_timm("timm/swin", swin, "random")
     nets = [vit, cnn, cait, dino, swin]
-    assert features.sort_out(nets, "class token") == (
+    assert features.able(nets, "class token") == (
         [vit, cait, dino],
         "left out: mini/cnn-0, timm/swin (no class token)",
     )
-    usable, line = features.sort_out(nets, "blocks")
+    usable, line = features.able(nets, "blocks")
     assert usable == [vit, dino]
     assert line.endswith("timm/cait (its class token does not pass through all blocks)")
-    assert features.sort_out([vit, dino], "attention") == ([vit, dino], "")
-    assert features.sort_out(nets, "features") == (nets, "")
-    usable, line = features.sort_out(nets, "decisions", data.load("stimuli", n=4))
+    assert features.able([vit, dino], "attention") == ([vit, dino], "")
+    assert features.able(nets, "features") == (nets, "")
+    usable, line = features.able(nets, "decisions", data.load("stimuli", n=4))
     assert usable == [vit, cnn]
     assert "timm/cait, timm/swin (knows imagenet classes, not stimuli)" in line
     assert "(no classifier, features only)" in line
-    usable, line = features.sort_out(nets, "decisions", data.load(photo_folder))
+    usable, line = features.able(nets, "decisions", data.load(photo_folder))
     assert usable == [cait, swin]
     with pytest.raises(ValueError, match="unknown need 'block'; nearest: blocks"):
-        features.sort_out(nets, "block")
+        features.able(nets, "block")
 
 
 def test_heads_that_read_no_class_token_predict_nothing():
     beit = timm.create_model("beit_base_patch16_224", img_size=32, depth=1)
     model = hub.from_timm("timm/beit", beit, "random")
-    assert not features.lacks(model, "blocks")
+    assert not features.why_not(model, "blocks")
     with pytest.raises(ValueError, match="its classifier does not read the class token"):
         features.block_logits(model, features.Tokens(torch.zeros(1, 1, 1, 768), None))
 
@@ -244,7 +275,7 @@ def test_any_network_without_timms_interface_is_told_so():
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 64, 16))
     model = models.Model("plain", net, "own", "stimuli", "")
     with pytest.raises(ValueError, match="plain: no forward_features and forward_head"):
-        features.pooled(model, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+        features.pooled(model, torch.zeros(1, 3, 64, 64))
 
 
 def test_a_part_of_the_images_can_be_stacked(vit, stack):
@@ -256,7 +287,7 @@ def test_a_part_of_the_images_can_be_stacked(vit, stack):
 def test_pooled_features_give_the_models_logits(stack):
     cnn = load("mini/cnn-0")
     pooled = features.pooled(cnn, stack)
-    assert torch.allclose(cnn.net.fc(pooled), cnn.logits(stack.float() / 255), atol=1e-4)
+    assert torch.allclose(cnn.net.fc(pooled), cnn.logits(stack), atol=1e-4)
 
 
 def test_a_cnn_is_told_to_have_no_class_tokens(stack):

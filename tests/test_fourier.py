@@ -77,20 +77,6 @@ def test_pixels_are_clipped():
     assert shown.max() == 1
 
 
-def test_signs_depend_on_the_image_and_not_on_its_batch():
-    whole = batch(8)
-    grey = Batch(torch.full_like(whole.pixels, 0.5), whole.ids, whole.index)
-    [condition] = fourier.conditions([(2, 3)], 1.0)
-    shown = condition.apply(grey)
-    alone = torch.cat(
-        [condition.apply(Batch(grey.pixels[:1], (name,), torch.tensor([0]))) for name in grey.ids]
-    )
-    assert torch.equal(shown, alone)
-    [other] = fourier.conditions([(2, 3)], 1.0, seed=1)
-    assert not torch.equal(shown, other.apply(grey))
-    assert other.key != condition.key
-
-
 def test_signs_are_fair():
     grey = Batch(torch.full((400, 3, 4, 4), 0.5), tuple(map(str, range(400))), torch.arange(400))
     [condition] = fourier.conditions([(0, 0)], 0.4)
@@ -119,62 +105,50 @@ def test_a_heat_map_is_symmetric_with_the_lowest_frequency_in_the_middle():
     ("count", "images", "each"),
     [(179, 300, 5), (1333, 300, 5), (10, 4, 3), (6, 9, 9), (8, 8, 8), (1, 4, 1), (24, 6, 1)],
 )
-def test_deals_are_even_and_no_image_gets_a_frequency_twice(count, images, each):
-    hands = fourier.deal(count, images, each, 0)
-    assert hands.shape == (math.ceil(count * each / images), images)
-    times = np.bincount(hands.ravel(), minlength=count)
+def test_assignments_are_even_and_no_image_gets_a_frequency_twice(count, images, each):
+    rounds = fourier.assign(count, images, each, 0)
+    assert rounds.shape == (math.ceil(count * each / images), images)
+    times = np.bincount(rounds.ravel(), minlength=count)
     assert len(times) == count
     assert times.min() >= each
     assert times.max() - times.min() <= 1
-    assert all(len(set(column)) == len(hands) for column in hands.T)
+    assert all(len(set(column)) == len(rounds) for column in rounds.T)
     if each == images:
-        assert all(sorted(column) == list(range(count)) for column in hands.T)
+        assert all(sorted(column) == list(range(count)) for column in rounds.T)
 
 
-def test_deals_are_random_and_keyed():
-    first, again, other = (fourier.deal(100, 40, 2, seed) for seed in (0, 0, 1))
+def test_assignments_are_random_and_keyed():
+    first, again, other = (fourier.assign(100, 40, 2, seed) for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert (first != other).mean() > 0.9
     # 100 frequencies over 40 images in order would rise by one from image to image
     assert (np.diff(first[0]) == 1).mean() < 0.2
 
 
-def test_a_dealt_wave_is_that_frequencys_own_condition():
+def test_an_assigned_wave_is_that_frequencys_own_condition():
     whole = batch(8)
     chosen = fourier.frequencies(16)
-    hands = fourier.deal(len(chosen), 8, 1, 0)
-    conditions = fourier.dealt(hands, chosen, 2.0, seed=3)
-    assert [c.draw for c in conditions] == list(range(len(hands)))
-    assert len({c.key for c in conditions}) == len(hands)
-    backwards = torch.arange(7, -1, -1)
-    turned = Batch(whole.pixels[backwards], whole.ids[::-1], backwards)
-    for hand, condition in zip(hands, conditions, strict=True):
+    rounds = fourier.assign(len(chosen), 8, 1, 0)
+    conditions = fourier.assigned(rounds, chosen, 2.0, seed=3)
+    assert [c.draw for c in conditions] == list(range(len(rounds)))
+    assert len({c.key for c in conditions}) == len(rounds)
+    for own, condition in zip(rounds, conditions, strict=True):
         shown = condition.apply(whole)
-        assert torch.equal(condition.apply(turned), shown[backwards])
-        for i, k in enumerate(hand):
+        for i, k in enumerate(own):
             [single] = fourier.conditions([chosen[k]], 2.0, seed=3)
             assert torch.equal(shown[i], single.apply(whole)[i])
-        condition.check(16)
-        with pytest.raises(ValueError, match="up to 4"):
-            condition.check(8)
 
 
-def test_impossible_deals_are_refused():
+def test_impossible_assignments_are_refused():
     for count, images, each in ((10, 4, 5), (10, 4, 0), (0, 4, 1)):
         with pytest.raises(ValueError, match=rf"1\.\.4 images.* got {each} images"):
-            fourier.deal(count, images, each)
-    with pytest.raises(ValueError, match="norm must be positive"):
-        fourier.dealt(fourier.deal(3, 4, 1), [(0, 1), (1, 0), (1, 1)], -1.0)
+            fourier.assign(count, images, each)
 
 
-def test_nonsense_is_refused():
+def test_frequencies_that_an_image_does_not_have_are_refused():
     with pytest.raises(ValueError, match="up to 32"):
         fourier.frequencies(64, highest=40)
     with pytest.raises(ValueError, match="stride 0"):
         fourier.frequencies(64, stride=0)
-    with pytest.raises(ValueError, match="norm must be positive"):
-        fourier.conditions([(1, 1)], 0)
-    [condition] = fourier.conditions([(40, 3)], 1.0)
-    condition.check(224)
     with pytest.raises(ValueError, match=r"no frequency \(40, 3\)"):
-        condition.check(64)
+        fourier.basis(40, 3, 64)

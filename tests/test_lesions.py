@@ -161,8 +161,15 @@ def masks(model, pixels, place, shares, released=(), **more):
     n, seen = len(pixels), []
     shown_to = Batch(pixels, tuple(map(str, range(n))), torch.arange(n))
     own = {"block 3": "blocks.2", "stage 2": "layer2"}[place]
-    hook = model.net.get_submodule(own).register_forward_hook(lambda m, a, out: seen.append(a[0]))
-    lesions.logits(model, shown_to, place, shares, released, **more)
+
+    def keep(module, inputs):
+        seen.append(inputs[0])
+        raise StopIteration  # what follows is not looked at
+
+    first = next(model.net.get_submodule(own).children())
+    hook = first.register_forward_pre_hook(keep)
+    with pytest.raises(StopIteration):
+        lesions.logits(model, shown_to, place, shares, released, **more)
     hook.remove()
     return (seen[0] == 0).unflatten(0, (len(shares) + len(released), n))
 
@@ -215,7 +222,9 @@ def test_places_are_told_of_every_build(vit, cnn):
         ("vgg11", 0),  # no stages
         ("tnt_s_legacy_patch16_224", 0),  # its blocks take two kinds of tokens
     ]:
-        assert len(lesions.places(random_net(timm.create_model(arch)))) == count, arch
+        with torch.device("meta"):  # the build alone, no weights
+            net = timm.create_model(arch)
+        assert len(lesions.places(random_net(net))) == count, arch
     swin = models.ARCHITECTURES["swin"]()
     assert lesions.places(random_net(swin)) == []
 
@@ -225,8 +234,10 @@ def test_bad_input_is_refused_before_any_work(vit, batch):
         lesions.logits(vit, batch, "blok 2", [0.5])
     with pytest.raises(ValueError, match=r"share 25 is outside 0\.\.1"):
         lesions.logits(vit, batch, "block 2", [0.5], [25])
-    with pytest.raises(ValueError, match="no share is given"):
+    with pytest.raises(ValueError, match="at least one share"):
         lesions.logits(vit, batch, "block 2", [])
+    with pytest.raises(ValueError, match=r"pixels are in \[0, 1\]"):
+        lesions.logits(vit, Batch(batch.pixels * 255, batch.ids, batch.index), "block 2", [0.5])
     plain = random_net(torch.nn.Sequential(torch.nn.Flatten()), name="plain")
-    with pytest.raises(ValueError, match="plain has no 'pool', nor any place that is known"):
+    with pytest.raises(ValueError, match="plain has no 'pool' nor any other known place"):
         lesions.logits(plain, batch, "pool", [0.5])

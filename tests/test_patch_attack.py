@@ -146,14 +146,13 @@ def test_many_steps_end_at_the_optimum_of_a_linear_model(linear):
 
 
 def test_patches_trained_together_are_those_trained_alone(means_model):
-    pixels = features.pixel_stack(means_model, data.load("stimuli", n=10)).float() / 255
+    pixels = features.pixel_stack(means_model, data.load("stimuli", n=10))
     labels = torch.arange(10) % 16
     state = torch.get_rng_state()
 
-    def train(*patches):
-        return patch_attack.train(
-            means_model.logits, pixels, labels, IDS[:10], patches, steps=7, step_size=0.1, batch=3
-        )
+    def train(*patches, at_once=None):
+        arguments = means_model.logits, pixels, labels, IDS[:10], patches
+        return patch_attack.train(*arguments, 7, step_size=0.1, batch=3, at_once=at_once)
 
     together = train((9, 0), (9, 1), (20, 0))
     for patch, job in zip(together, ((9, 0), (9, 1), (20, 0)), strict=True):
@@ -162,6 +161,29 @@ def test_patches_trained_together_are_those_trained_alone(means_model):
         assert patch.max() <= 1
     assert not torch.equal(together[0], together[1])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("at_once", "passes"),
+    [(None, [9]), (9, [9]), (8, [6, 3]), (6, [6, 3]), (5, [3] * 3), (1, [3] * 3)],
+)
+def test_no_more_patches_are_trained_together_than_fit_into_memory(at_once, passes, linear):
+    logits, pixels, labels, _ = linear
+    sizes = []
+
+    def watched(x):
+        sizes.append(len(x))
+        return logits(x)
+
+    def train(jobs, **more):
+        return patch_attack.train(watched, pixels, labels, IDS[:12], jobs, 1, 0.1, batch=3, **more)
+
+    jobs = [(3, 0), (3, 1), (5, 0)]
+    found = train(jobs, at_once=at_once)
+    assert sizes == passes
+    for patch, job in zip(found, jobs, strict=True):
+        assert torch.allclose(patch, train([job])[0], atol=1e-6)
+    assert train([], at_once=at_once) == []
 
 
 def test_an_epoch_uses_every_image_once_and_always_at_another_place(monkeypatch):
@@ -190,7 +212,7 @@ def test_an_epoch_uses_every_image_once_and_always_at_another_place(monkeypatch)
 def test_training_raises_the_loss_on_images_it_has_not_seen(name):
     model = load(name)
     images = data.load("stimuli", n=48, seed=1)
-    pixels = features.pixel_stack(model, images).float() / 255
+    pixels = features.pixel_stack(model, images)
     ids, labels = list(images.table["id"]), images.labels
     [patch] = patch_attack.train(
         model.logits, pixels[:24], labels[:24], ids[:24], [(28, 0)], 15, 0.1, batch=6
@@ -213,3 +235,5 @@ def test_training_refuses_nonsense(linear):
         patch_attack.train(logits, pixels[:0], labels[:0], [], [(3, 0)])
     with pytest.raises(ValueError, match="does not fit"):
         patch_attack.train(logits, pixels, labels, IDS[:12], [(9, 0)])
+    with pytest.raises(ValueError, match=r"pixels are in \[0, 1\]"):
+        patch_attack.train(logits, 255 * pixels, labels, IDS[:12], [(3, 0)])

@@ -48,22 +48,6 @@ def test_random_masks_have_the_count_are_uniform_and_nested():
     assert (low.float().sum(0) - 500).abs().max() < 5 * 19.4
 
 
-def test_masks_depend_on_the_image_and_not_on_its_batch():
-    whole = batch(8)
-    [condition] = patchdrop.random([0.5], (4, 4))
-    shown = condition.apply(whole)
-    one_by_one = torch.cat(
-        [
-            condition.apply(
-                Batch(whole.pixels[i : i + 1], whole.ids[i : i + 1], whole.index[i : i + 1])
-            )
-            for i in reversed(range(8))
-        ]
-    ).flip(0)
-    assert torch.equal(shown, one_by_one)
-    assert len({(row == 0).numpy().tobytes() for row in shown[:, 0]}) == 8
-
-
 def test_as_released_one_mask_serves_256_images():
     pixels = torch.ones(600, 3, 8, 8)
     [condition] = patchdrop.random([0.5], (4, 4), shared=True)
@@ -71,16 +55,6 @@ def test_as_released_one_mask_serves_256_images():
     masks = [row.numpy().tobytes() for row in shown[:, 0]]
     assert len(set(masks[:256])) == len(set(masks[256:512])) == 1
     assert len(set(masks)) == 3
-
-
-def test_draws_seeds_and_grids_differ():
-    whole = batch()
-    conditions = [
-        *patchdrop.random([0.5], (4, 4), draws=2),
-        *patchdrop.random([0.5], (4, 4), seed=1),
-    ]
-    shown = {c.apply(whole).numpy().tobytes() for c in conditions}
-    assert len(shown) == 3
 
 
 def test_top_cells_are_the_smallest_set_that_holds_the_share():
@@ -101,15 +75,6 @@ def test_salient_and_rest_are_complements():
     [salient] = patchdrop.salient([0.4], saliency)
     [rest] = patchdrop.salient([0.4], saliency, keep=True, name="rest")
     assert torch.allclose(salient.apply(whole) + rest.apply(whole), whole.pixels)
-    assert salient.key != rest.key
-
-
-def test_saliency_is_taken_by_the_images_place_in_the_set():
-    whole = batch()
-    saliency = torch.rand(6, 4, 4)
-    [condition] = patchdrop.salient([0.4], saliency)
-    part = Batch(whole.pixels[[4, 1]], ("image4", "image1"), torch.tensor([4, 1]))
-    assert torch.equal(condition.apply(part), condition.apply(whole)[[4, 1]])
 
 
 def test_object_share_is_the_mean_over_each_cell():
@@ -118,18 +83,3 @@ def test_object_share_is_the_mean_over_each_cell():
     for i, r, c in itertools.product(range(3), range(4), range(2)):
         expected = masks[i, 2 * r : 2 * r + 2, 4 * c : 4 * c + 4].mean()
         assert share[i, r, c] == pytest.approx(float(expected), abs=1e-6)
-
-
-@pytest.mark.parametrize("level", [-0.1, 1.1, 50])
-def test_levels_outside_0_to_1_are_refused(level):
-    with pytest.raises(ValueError, match=r"outside 0\.\.1"):
-        patchdrop.random([0.5, level], (4, 4))
-    with pytest.raises(ValueError, match=r"outside 0\.\.1"):
-        patchdrop.salient([level], torch.rand(1, 4, 4))
-
-
-def test_a_grid_that_does_not_divide_the_image_is_refused_with_those_that_do():
-    [condition] = patchdrop.random([0.5], (7, 7))
-    condition.check(224)
-    with pytest.raises(ValueError, match=r"7 x 7 grid does not divide the 64 px image; .* 2, 4, 8"):
-        condition.check(64)

@@ -138,7 +138,7 @@ def assigned(
 
     def condition(draw: int) -> Condition:
         def apply(batch: Batch) -> Tensor:
-            return _add(batch, [chosen[k] for k in rounds[draw][batch.index]], norm, seed)
+            return _add(batch, [chosen[rounds[draw][i]] for i in batch.index.tolist()], norm, seed)
 
         def check(size: int) -> None:
             for k in np.unique(rounds[draw]):
