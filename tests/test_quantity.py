@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from vitlab.statistics import (
+    Interval,
     Measured,
     average,
     bootstrap,
@@ -10,6 +11,7 @@ from vitlab.statistics import (
     mean,
     rises,
     smallest,
+    stated,
     together,
 )
 
@@ -135,3 +137,11 @@ def test_a_function_of_columns_is_resampled_whole():
     values = RNG.random((60, 4))
     ours = function(values, lambda means: means.std(-1), "points", items="images")
     assert ours.interval == pytest.approx(bootstrap(values, lambda m: m.std(-1)), abs=1e-12)
+
+
+def test_an_interval_computed_otherwise_is_taken_as_it_is():
+    exact = stated(Interval(0.5, 0.2, 0.8, 9), "tau")
+    assert exact.interval == Interval(0.5, 0.2, 0.8, 9)
+    assert (exact > 0.1).quantity.value == 0.5
+    with pytest.raises(ValueError, match="interval of its own"):
+        exact - 0.1

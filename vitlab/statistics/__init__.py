@@ -13,6 +13,7 @@ from vitlab.statistics.quantity import (
     mean,
     rises,
     smallest,
+    stated,
     together,
 )
 from vitlab.statistics.shape_bias import decision_values, shape_bias_of_means, shape_decisions
@@ -38,6 +39,7 @@ __all__ = [
     "shape_bias_of_means",
     "shape_decisions",
     "smallest",
+    "stated",
     "together",
     "weights",
 ]

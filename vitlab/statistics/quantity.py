@@ -36,6 +36,7 @@ class Quantity:
     trainings: the models whose mean it is; chance: what guessing would reach, where that is known.
     parts: the quantities that a formula rests on, e.g. the accuracies behind a gap; itself if it is
         no formula.
+    given: an interval that was computed otherwise (see `stated`); no formula can rest on it.
     """
 
     tables: Tables
@@ -45,6 +46,7 @@ class Quantity:
     trainings: tuple[str, ...] = ()
     chance: float | None = None
     formula: tuple[Quantity, ...] = ()
+    given: stats.Interval | None = None
 
     def __repr__(self) -> str:
         return f"lacks {self.lacks}" if self.lacks else f"{self.interval}, {self.unit}"
@@ -88,11 +90,15 @@ class Quantity:
         """The number without its interval; NaN where a group is lacking."""
         if self.lacks:
             return float("nan")
+        if self.given is not None:
+            return self.given.value
         return float(self.of({name: table.mean(0) for name, table in self.tables.items()}))
 
     @cached_property
     def interval(self) -> stats.Interval:
-        """The number with its 95 % bootstrap interval over items."""
+        """The number with its 95 % interval: by the bootstrap over items, if none was given."""
+        if self.given is not None:
+            return self.given
         return stats.bootstrap_tables(self.tables, self.of)
 
 
@@ -127,6 +133,11 @@ def function(
     return Quantity({items: np.asarray(values, float)}, lambda means: of(means[items]), unit)
 
 
+def stated(interval: stats.Interval, unit: str = "share") -> Quantity:
+    """A number whose interval was computed otherwise: an exact test, a maximum over all trials."""
+    return Quantity({}, lambda means: np.array(interval.value), unit, given=interval)
+
+
 def lacking(group: str, unit: str = "share") -> Quantity:
     """A quantity that cannot be had, because the run has no such group."""
     return Quantity({}, lambda means: np.array(np.nan), unit, group)
@@ -139,12 +150,14 @@ def together(
 
     unit: of the outcome; that of the first part if empty.
 
-    Raises ValueError for no quantities, and where parts rest on equally named items of different
-    number.
+    Raises ValueError for no quantities, for a part with an interval of its own (`stated`), and
+    where parts rest on equally named items of different number.
     """
     real = [p for p in parts if isinstance(p, Quantity)]
     if not real:
         raise ValueError("a formula needs at least one quantity")
+    if any(part.given is not None for part in real):
+        raise ValueError("a number with an interval of its own cannot be part of a formula")
     unit = unit or real[0].unit
     if group := next((p.lacks for p in real if p.lacks), ""):
         return lacking(group, unit)
