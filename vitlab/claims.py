@@ -7,8 +7,6 @@ A claim's statement, published numbers and the check that decides it stand in
 
 from __future__ import annotations
 
-import html
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -17,9 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from vitlab.files import write_json
+from vitlab.files import read_json, read_yaml, write_json
+from vitlab.markup import render
 from vitlab.statistics.interval import Interval
 
 Verdict = Literal["holds", "fails", "inconclusive", "not run"]
@@ -41,12 +38,15 @@ def papers_folder() -> Path:
 def papers(folder: Path | None = None) -> dict[str, dict[str, Any]]:
     """Every paper with its claims, by id.
 
-    Raises ClaimError for a missing folder, a file that is not a paper, or a claim id used twice.
+    Raises ClaimError for a missing folder, a file that is not a paper, or a claim id used twice,
+    FileError, with file and line, for what is no YAML.
     """
     folder = folder or papers_folder()
     found = {}
     for path in sorted(folder.glob("*.yml")):
-        paper = yaml.safe_load(path.read_text(encoding="utf-8"))
+        paper = read_yaml(path)
+        if not isinstance(paper, dict):
+            raise ClaimError(f"{path} is not a mapping with id, title and claims")
         missing = {"id", "title", "claims"} - set(paper)
         if missing or paper["id"] != path.stem:
             raise ClaimError(
@@ -126,57 +126,7 @@ class Settled:
         return f"{self.record['paper']} {self.record['claim']}: {self.record['verdict']}"
 
     def _repr_html_(self) -> str:
-        record = self.record
-        verdict = f'<span class="verdict {css(record["verdict"])}">{record["verdict"]}</span>'
-        parts = [
-            f'<div class="claim"><p>{verdict} '
-            f"<strong>{record['paper']} · {record['claim']}</strong>"
-            f"<br>{html.escape(record['statement'])}</p>"
-        ]
-        if record["reason"]:
-            parts.append(f"<p>{html.escape(record['reason'])}</p>")
-        if self.checks:
-            rows = "".join(
-                f"<tr><td>{html.escape(c.quantity)}</td><td>{number(c.interval.value)}</td>"
-                f"<td>{number(c.interval.low)} … {number(c.interval.high)}</td>"
-                f"<td>{html.escape(c.demand)}</td>"
-                f'<td><span class="verdict {css(c.verdict)}">{c.verdict}</span></td></tr>'
-                for c in self.checks
-            )
-            parts.append(
-                '<div class="scroll"><table><thead><tr><th>check</th><th>fresh</th>'
-                "<th>95 % interval</th><th>demanded</th><th></th></tr></thead>"
-                f"<tbody>{rows}</tbody></table></div>"
-            )
-        if record["published"]:
-            rows = "".join(
-                f"<tr><td>{html.escape(str(p['model']))}</td><td>{html.escape(str(p['condition']))}"
-                f"</td><td>{'' if p['exact'] else '≈ '}{p['value']:g} {html.escape(p['unit'])}</td>"
-                f"<td>{html.escape(str(p['where']))}</td></tr>"
-                for p in record["published"]
-            )
-            note = (
-                "Published, on ImageNet-scale data; the fresh numbers are <em>in miniature</em> "
-                "and do not compare in level."
-                if record["miniature"]
-                else "Published."
-            )
-            parts.append(
-                f'<details><summary>{note}</summary><div class="scroll"><table><thead><tr><th>model'
-                f"</th><th>condition</th><th>value</th><th>where</th></tr></thead><tbody>{rows}"
-                "</tbody></table></div></details>"
-            )
-        return "".join(parts) + "</div>"
-
-
-def css(verdict: str) -> str:
-    """The CSS class of a verdict."""
-    return verdict.replace(" ", "-")
-
-
-def number(value: float) -> str:
-    """A number as the book prints it: three decimals, a true minus sign."""
-    return f"{value:.3f}".replace("-", "−")
+        return render("claim.html", record=self.record, checks=self.checks)
 
 
 def settle(
@@ -235,12 +185,14 @@ def ledger(pages: dict[str, Path], profile: str) -> list[dict[str, Any]]:
 
     pages: page name -> the folder it was run in.
 
-    Raises ClaimError where two pages settled the same claim.
+    Raises ClaimError where two pages settled the same claim, FileError for what is no JSON.
     """
     settled: dict[tuple[str, str], dict[str, Any]] = {}
     for page, folder in pages.items():
         for path in sorted((folder / "claims").glob("*.json")):
-            record = json.loads(path.read_text())
+            record = read_json(path)
+            if not isinstance(record, dict) or not {"paper", "claim", "verdict"} <= set(record):
+                raise ClaimError(f"{path} is not what a page settled; delete it and build again")
             key = record["paper"], record["claim"]
             if key in settled:
                 raise ClaimError(f"{key} is settled by both {settled[key]['page']} and {page}")

@@ -12,6 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+
+class FileError(ValueError):
+    """A file that does not hold what its name promises; says which file, and in what line."""
+
 
 @contextmanager
 def whole(path: Path | str) -> Iterator[Path]:
@@ -42,15 +48,48 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path | str) -> Any:
+    """What a JSON file holds. Raises FileError, with file and line, for what is no JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise FileError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is not text: {error}") from None
+
+
+def read_yaml(path: Path | str) -> Any:
+    """What a YAML file holds. Raises FileError, with file and line, for what is no YAML."""
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise FileError(f"{path}, line {line}: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FileError(f"{path} is not YAML: {error}") from None
+
+
 def swap(new: Path, place: Path) -> None:
-    """Put a finished folder in its place; the old one is there until the new one is."""
+    """Put a finished folder in its place; the old one is kept until the new one is there."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    old = place.with_name(f".old-{place.name}")
-    shutil.rmtree(old, ignore_errors=True)
+    restore(place)
+    old = _aside(place)
     if place.exists():
         place.rename(old)
     new.rename(place)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def restore(place: Path) -> None:
+    """Finish what a `swap` that was stopped left behind: the old folder returns, or is removed."""
+    old = _aside(place)
+    if old.exists() and not place.exists():
+        old.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".old-{place.name}")
 
 
 def sha256(path: Path | str) -> str:

@@ -1,12 +1,13 @@
 """Build the book: run the pages that need it, settle the ledger, render the site.
 
-A page is run again when its key changes: its code, its parameters, the vitlab sources it imports,
-weights, papers, manifests, lock file, Python or device. The build says which of them did.
+A page is run again when its key changes: its code, its parameters, the vitlab modules it imports,
+the weights, image sets, papers and manifests it names, lock file, Python or device; and when a file
+that it made is missing or changed. The build says which. What the pages measured image by image is
+kept in ``build/trials``, which no run of a page clears.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -27,12 +28,23 @@ from typing import Any
 import jupytext
 import nbformat
 import yaml
+from filelock import FileLock, Timeout
 
 from vitlab import claims, models
 from vitlab.book import pages, recorded
 from vitlab.book import site as book
 from vitlab.book.pages import Page
-from vitlab.files import digest, sha256, swap, write_json
+from vitlab.files import (
+    FileError,
+    digest,
+    read_json,
+    read_yaml,
+    restore,
+    sha256,
+    swap,
+    write_json,
+    write_text,
+)
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -78,11 +90,18 @@ def build(
     pages.check(chosen)
     base = place(root, [page.name for page in chosen], parameters or {}, profile)
     own = base != root / "build"
+    for page in filter(lambda page: pages.edited(page.source), chosen):
+        print(f"{page.name}: its .ipynb was edited; the book is made from {page.source.name}")
     with _locked(base):
+        whole = [page.name for page in chosen] if own else pages.names(root)
+        folders = {name: base / "pages" / name for name in whole}
+        for folder in [*folders.values(), base / "html"]:
+            restore(folder)
         results = _run_all(root, base, chosen, jobs or os.cpu_count() or 1, scheduler)
         failed = [r for r in results if r.error]
-        whole = [page.name for page in chosen] if own else pages.names(root)
-        records = claims.ledger({name: base / "pages" / name for name in whole}, profile)
+        states = {name: read_state(folder) for name, folder in folders.items()}
+        good = {name: folder for name, folder in folders.items() if states[name]}
+        records = claims.ledger(good, profile)
         if not own:
             book.add_recorded(records, whole, root / "book" / "recorded")
         write_json(base / "ledger.json", records)
@@ -90,7 +109,7 @@ def build(
         print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
         if site:
             settings = {"profile": profile, **(parameters or {})} if own else {}
-            _site(root, base, whole, records, settings)
+            _site(root, base, states, records, settings)
     for result in failed:
         print(f"FAILED {result.page.name}: {result.error}", file=sys.stderr)
     return 1 if failed else 0
@@ -110,33 +129,62 @@ def place(root: Path, names: list[str], parameters: dict[str, str], profile: str
 def _locked(base: Path) -> Iterator[None]:
     """One build at a time. The lock goes with the process, however it ends."""
     base.mkdir(parents=True, exist_ok=True)
-    with open(base / ".lock", "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise BuildError(
-                f"another build is at work in {base} (process {lock.read().strip()})"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    lock, holder = FileLock(base / ".lock", timeout=0), base / ".process"
+    try:
+        lock.acquire()
+    except Timeout:
+        who = holder.read_text() if holder.exists() else "unknown"
+        raise BuildError(f"another build is at work in {base} (process {who})") from None
+    try:
+        write_text(holder, str(os.getpid()))
         yield
+    finally:
+        lock.release()
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """What is known of a page's last good run; empty if there is none."""
-    path = folder / "state.json"
-    return (
-        json.loads(path.read_text()) if path.exists() and (folder / "page.ipynb").exists() else {}
-    )
+    """What is known of a page's last good run; empty if there is none, or its files are not whole.
+
+    A page's files are those listed in ``state.json``, with their SHA-256.
+    """
+    state = _state(folder)
+    return {} if damaged(folder, state) else state
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    try:
+        state = read_json(folder / "state.json")
+    except (OSError, FileError):
+        return {}
+    return state if isinstance(state, dict) and {"parts", "files"} <= set(state) else {}
+
+
+def damaged(folder: Path, state: dict[str, Any]) -> list[str]:
+    """The files of a page's last run that are missing or are not as the run left them."""
+    return [
+        name
+        for name, known in state.get("files", {}).items()
+        if not (folder / name).is_file() or sha256(folder / name) != known
+    ]
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """A page's files: path below its folder -> SHA-256."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): sha256(path)
+        for path in found
+        if path.name not in ("state.json", "failure.json")
+    }
 
 
 def reason_to_run(page: Page, folder: Path) -> str:
     """Why a page has to be run, in words; empty if its last run still stands."""
-    state = read_state(folder)
+    state = _state(folder)
     if not state:
         return "never run"
+    if lost := damaged(folder, state):
+        return f"missing or not as it was left: {', '.join(lost)}"
     old = state["parts"]
     changed = [part for part in page.parts if page.parts[part] != old.get(part)]
     gone = [part for part in old if part not in page.parts]
@@ -147,7 +195,7 @@ def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: s
     results = []
     for page in chosen:
         folder = base / "pages" / page.name
-        result = Result(page, reason_to_run(page, folder), state=read_state(folder))
+        result = Result(page, reason_to_run(page, folder), state=_state(folder))
         print(f"{page.name}: {'running, ' + result.reason if result.reason else 'up to date'}")
         results.append(result)
         if not result.reason:
@@ -160,7 +208,7 @@ def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: s
     stale.sort(key=lambda r: -r.state.get("seconds", 1e9))
     try:
         threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(stale))))
-        environment = _environment(threads, scheduler)
+        environment = _environment(root, threads, scheduler)
         for _ in pool.map(lambda r: _run(root, base, r, environment, running), stale):
             pass
     finally:  # Ctrl-C: stop the pages, keep the pieces they have written
@@ -181,11 +229,11 @@ def _run(
     folder = base / "pages" / page.name
     # Named by the key: a broken-off run of the same page is taken up, any other is thrown away.
     work = base / "work" / f"{page.name}-{page.key}"
-    for other in (base / "work").glob(f"{page.name}-*"):
-        if other != work:
-            shutil.rmtree(other)
     started = time.monotonic()
     try:
+        for other in (base / "work").glob(f"{page.name}-{'[0-9a-f]' * 16}"):
+            if other != work:
+                shutil.rmtree(other)
         (work / "out").mkdir(parents=True, exist_ok=True)
         jupytext.write(jupytext.read(page.source), work / "in.ipynb", fmt="ipynb")
         parameters = {**page.parameters, "out": os.path.relpath(work / "out", root)}
@@ -228,6 +276,7 @@ def _run(
             **provenance(root, page.settings.get("device"), environment),
         }
         shutil.move(work / "run.ipynb", work / "out" / "page.ipynb")
+        result.state["files"] = _files(work / "out")
         write_json(work / "out" / "state.json", result.state)
         swap(work / "out", folder)
         shutil.rmtree(work)
@@ -235,14 +284,19 @@ def _run(
     except (BuildError, OSError) as error:
         result.error = str(error)
         print(f"{page.name}: failed after {time.monotonic() - started:.0f} s", file=sys.stderr)
-        folder.mkdir(parents=True, exist_ok=True)
         failure = {"error": result.error, "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        write_json(folder / "failure.json", failure)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "failure.json", failure)
+        except OSError as second:  # a full disk; the other pages go on
+            print(f"{page.name}: nor could this be written down: {second}", file=sys.stderr)
 
 
-def _environment(threads: int, scheduler: str) -> dict[str, str]:
+def _environment(root: Path, threads: int, scheduler: str) -> dict[str, str]:
     return {
         **os.environ,
+        "VITLAB_TRIALS": str(root.resolve() / "build" / "trials"),
+        "VITLAB_PROFILES": str(pages.profiles_file(root).resolve()),
         **({"VITLAB_SCHEDULER": scheduler} if scheduler else {}),
         "OMP_NUM_THREADS": str(threads),
         "TQDM_DISABLE": "1",
@@ -253,24 +307,40 @@ def _environment(threads: int, scheduler: str) -> dict[str, str]:
 
 
 def _refresh_prose(page: Page, folder: Path) -> None:
-    """Take over changed text of a page whose code is what was run: outputs stay, prose is new."""
+    """Take over changed text and comments of a page whose code is what was run: outputs stay.
+
+    The code cells are the same and in the same order, or the page would be run again.
+    """
     ran = nbformat.read(folder / "page.ipynb", as_version=4)
-    fresh = jupytext.read(page.source)
-    outputs = {
-        cell.source: cell
-        for cell in ran.cells
-        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
-    }
-    injected = [c for c in ran.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    code = [c for c in ran.cells if c.cell_type == "code" and not _injected(c)]
+    outputs = iter(code)
     cells = []
-    for cell in fresh.cells:
-        cells.append(outputs[cell.source] if cell.cell_type == "code" else cell)
+    for cell in jupytext.read(page.source).cells:
+        if cell.cell_type == "code":
+            old = next(outputs)
+            cell.update(outputs=old.outputs, execution_count=old.execution_count)
+        cells.append(cell)
         if "parameters" in cell.metadata.get("tags", []):
-            cells += injected
-    if [c.source for c in cells] != [c.source for c in ran.cells]:
+            cells += filter(_injected, ran.cells)
+    if list(map(_shown, cells)) != list(map(_shown, ran.cells)):
         ran.cells = cells
-        nbformat.write(ran, folder / "page.ipynb")
+        with_text = folder / "page.ipynb"
+        write_text(with_text, nbformat.writes(ran) + "\n")
+        state = _state(folder)
+        state["files"]["page.ipynb"] = sha256(with_text)
+        write_json(folder / "state.json", state)
         print(f"{page.name}: text refreshed, nothing run again")
+
+
+def _injected(cell: nbformat.NotebookNode) -> bool:
+    return "injected-parameters" in cell.metadata.get("tags", [])
+
+
+def _shown(cell: nbformat.NotebookNode) -> tuple[str, str, dict[str, Any]]:
+    """What a reader sees of a cell, outputs aside; papermill's notes of a run are left out."""
+    notes = ("papermill", "execution")
+    kept = {name: value for name, value in cell.metadata.items() if name not in notes and value}
+    return cell.cell_type, cell.source, kept
 
 
 def provenance(
@@ -280,6 +350,8 @@ def provenance(
     scheduler = environment.get("VITLAB_SCHEDULER", "")
 
     def git(*arguments: str) -> str:
+        if not shutil.which("git"):
+            return ""
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else ""
 
@@ -293,7 +365,7 @@ def provenance(
             [f"Python {platform.python_version()}", *(f"{k} {v}" for k, v in versions.items())]
         ),
         "machine": f"{models.device_name(device)} ({platform.machine()}, {os.cpu_count()} cores)"
-        + (f" and the Dask cluster at {scheduler}" if scheduler else ""),
+        + (" and a Dask cluster" if scheduler else ""),
     }
 
 
@@ -303,7 +375,7 @@ def provenance(
 def _site(
     root: Path,
     base: Path,
-    names: list[str],
+    states: dict[str, dict[str, Any]],
     records: list[dict[str, Any]],
     parameters: dict[str, str],
 ) -> None:
@@ -313,27 +385,28 @@ def _site(
     shutil.copytree(
         root / "book", staged / "book", ignore=shutil.ignore_patterns("papers", "recorded")
     )
-    folders = {name: base / "pages" / name for name in names}
+    folders = {name: base / "pages" / name for name in states}
     address = pages.address(root) or _github()
+    store = root / "build" / "trials"
     (staged / "notebooks").mkdir()
     for name, folder in folders.items():
         kept = [] if parameters else recorded.runs(name, root / "book" / "recorded")
-        notebook = book.staged_page(name, folder, read_state(folder), kept, address)
+        notebook = book.staged_page(name, folder, states[name], kept, address, store)
         nbformat.write(notebook, staged / "notebooks" / f"{name}.ipynb")
     if parameters:
         records = [record for record in records if record["page"]]
         (staged / "book" / "intro.md").write_text(book.small_intro(parameters))
-    book.fill(staged / "book", records, folders, read_state)
-    config = yaml.safe_load((root / "_config.yml").read_text())
+    book.fill(staged / "book", records, folders, states)
+    config = read_yaml(root / "_config.yml")
     book.link(config, address)
     if not address:
         print(
             "no repository address (_config.yml, GITHUB_REPOSITORY): "
             "Colab and source links left out"
         )
-    toc = yaml.safe_load((root / "book" / "_toc.yml").read_text())
+    toc = read_yaml(root / "book" / "_toc.yml")
     if parameters:
-        toc = book.small_toc(toc, names)
+        toc = book.small_toc(toc, states)
     (base / "_config.yml").write_text(yaml.safe_dump(config))
     (base / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
 
@@ -348,7 +421,7 @@ def _site(
     )
     site = base / "html"
     stamp_file = base / "site.json"
-    if site.exists() and stamp_file.exists() and json.loads(stamp_file.read_text()) == stamp:
+    if stamp_file.exists() and stamp_file.read_text() == _stamp(stamp, site):
         print(f"site up to date: {site / 'index.html'}")
         return
     shutil.rmtree(base / "_build", ignore_errors=True)
@@ -368,15 +441,22 @@ def _site(
     if done.returncode or not (built / "index.html").exists():
         tail = "\n".join(log.read_text().splitlines()[-25:])
         raise SiteError(f"Jupyter Book failed, the last site stays; {log} ends:\n{tail}")
+    (built / "data").mkdir(exist_ok=True)
+    shutil.copy(base / "ledger.json", built / "data")
     for name, folder in folders.items():
-        for path in book.data_files(folder):
-            target = built / "data" / name / path.relative_to(folder)
+        for file, path in book.data_files(folder, store).items():
+            target = built / "data" / name / file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
-    shutil.copy(base / "ledger.json", built / "data" / "ledger.json")
     swap(built, site)
-    write_json(stamp_file, stamp)
+    write_text(stamp_file, _stamp(stamp, site))
     print(f"site: {site / 'index.html'}")
+
+
+def _stamp(made_from: str, site: Path) -> str:
+    """What a site was made from and which files it has, with sizes: a page lost is made again."""
+    files = sorted(path for path in site.rglob("*") if path.is_file())
+    return digest(made_from, *(f"{path.relative_to(site)} {path.stat().st_size}" for path in files))
 
 
 def _github() -> str:

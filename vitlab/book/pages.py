@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import json
+import os
 import platform
 import re
-import subprocess
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jupytext
 import nbformat
 import yaml
+from nbformat.v4 import new_code_cell
 
-from vitlab import claims
+from vitlab import claims, keys
 from vitlab.book import profiles
-from vitlab.files import digest, nearest, sha256, write_text
+from vitlab.files import digest, nearest, read_yaml, sha256, write_text
 
 _PACKAGE = Path(__file__).parents[1]
 _NOT_SETTABLE = ("profile", "out")
@@ -78,6 +79,7 @@ def choose(
     """
     profiles.name(profile)
     known = names(root)
+    wanted = list(dict.fromkeys(wanted))
     for name in wanted:
         if name not in known:
             raise PageError(f"unknown page {name!r}{nearest(name, known)}")
@@ -101,44 +103,106 @@ class _NotFor(PageError):
 
 
 def parameters(notebook: nbformat.NotebookNode) -> dict[str, Any]:
-    """Names and defaults in the cell tagged ``parameters``."""
+    """Names and defaults in the cell tagged ``parameters``; ``a = b = None`` gives two.
+
+    Raises ValueError or SyntaxError for a cell that assigns something else than literals.
+    """
     return {
-        node.targets[0].id: ast.literal_eval(node.value)
+        target.id: ast.literal_eval(node.value)
         for node in ast.parse(_tagged(notebook, "parameters")).body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
     }
 
 
-def sizes(notebook: nbformat.NotebookNode) -> dict[str, dict[str, Any]]:
-    """The literal ``PROFILES`` in the cell tagged ``profiles``; a mini page if there is none."""
+def sizes(
+    notebook: nbformat.NotebookNode, page: str, where: Path | None = None
+) -> dict[str, dict[str, Any]]:
+    """What each profile of a page sets: its section of ``profiles.yml``, or its own ``PROFILES``.
+
+    where: another ``profiles.yml`` than the usual one. A page with neither is a mini page.
+    """
     for node in ast.parse(_tagged(notebook, "profiles")).body:
         if isinstance(node, ast.Assign):
             return ast.literal_eval(node.value)
-    return {"mini": {}}
-
-
-_SOURCE = re.compile(r'(os\.environ\.get\("VITLAB_SOURCE", ")([^"]*)("\))')
+    return profiles.sizes(page, where) if page in profiles.pages(where) else {"mini": {}}
 
 
 def address(root: Path) -> str:
     """The repository's address as `_config.yml` gives it; empty if it gives none."""
-    config = yaml.safe_load((root / "_config.yml").read_text())
+    config = read_yaml(root / "_config.yml")
     return (config.get("repository") or {}).get("url") or ""
 
 
-def sync(root: Path) -> None:
-    """Bring notebooks/*.ipynb in step with notebooks/*.md, and both with the book's address.
+_INSTALL = """\
+# On Colab: install vitlab. What is there already (torch, numpy...) stays as it is.
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
 
-    A notebook opened alone, on Colab, installs vitlab from there.
+if importlib.util.find_spec("vitlab") is None:
+    source = os.environ.get("VITLAB_SOURCE", {source})
+    assert source, "set VITLAB_SOURCE to a wheel of vitlab or to git+https://..."
+    here = {{d.name: d.version for d in importlib.metadata.distributions()}}
+    with open("here.txt", "w") as file:
+        file.writelines(f"{{name}}=={{version}}\\n" for name, version in here.items())
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "-c", "here.txt"]
+    subprocess.run([*pip, source], check=True)"""
+
+
+def notebook_for_colab(source: Path, address: str = "") -> nbformat.NotebookNode:
+    """The .ipynb of a page: what its .md says, without outputs, and the cell that installs vitlab.
+
+    address: the repository's, from where a notebook that is opened alone installs vitlab.
     """
-    source = f"git+{address(root)}" if address(root) else ""
-    for path in sorted((root / "notebooks").glob("*.md")):
-        text = path.read_text()
-        fresh = _SOURCE.sub(lambda found: found[1] + source + found[3], text)
-        if fresh != text:
-            write_text(path, fresh)
-        command = [sys.executable, "-m", "jupytext", "--quiet", "--sync", str(path)]
-        subprocess.run(command, check=True)
+    notebook = jupytext.read(source)
+    if not _tagged(notebook, "setup"):
+        install = _INSTALL.format(source=json.dumps(f"git+{address}" if address else ""))
+        tags = {"tags": ["setup", "remove-cell"]}
+        notebook.cells.insert(1, new_code_cell(install, metadata=tags))
+    counted: dict[str, int] = {}
+    for cell in notebook.cells:  # an id that stays as long as the cell does
+        counted[cell.source] = counted.get(cell.source, 0) + 1
+        cell.id = digest(cell.source, counted[cell.source])[:8]
+    kernel = notebook.metadata.get("kernelspec", {"name": "python3", "display_name": "Python 3"})
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": kernel, "made_from_md": _sources(notebook)}
+    )
+    return notebook
+
+
+def edited(source: Path) -> bool:
+    """Whether the .ipynb beside a page's .md holds cells that it was not written with."""
+    pair = source.with_suffix(".ipynb")
+    if not pair.exists():
+        return False
+    notebook = nbformat.read(pair, as_version=4)
+    made = notebook.metadata.get("made_from_md")
+    return made is not None and made != _sources(notebook)
+
+
+def _sources(notebook: nbformat.NotebookNode) -> str:
+    return digest(*(f"{cell.cell_type}\n{cell.source}" for cell in notebook.cells))
+
+
+def sync(root: Path) -> None:
+    """Write notebooks/*.ipynb from notebooks/*.md, never the other way round.
+
+    Raises PageError, before anything is written, where an .ipynb was edited by hand.
+    """
+    sources = sorted((root / "notebooks").glob("*.md"))
+    for source in filter(edited, sources):
+        pair = source.with_suffix(".ipynb").name
+        raise PageError(
+            f"notebooks/{pair} was edited, and is written from {source.name}: make the change "
+            f"there, delete {pair} and try again"
+        )
+    for source in sources:
+        text = nbformat.writes(notebook_for_colab(source, address(root)))
+        write_text(source.with_suffix(".ipynb"), text + "\n")
 
 
 def _tagged(notebook: nbformat.NotebookNode, tag: str) -> str:
@@ -149,7 +213,11 @@ def _tagged(notebook: nbformat.NotebookNode, tag: str) -> str:
 def _page(root: Path, name: str, overrides: dict[str, str], profile: str) -> Page:
     source = root / "notebooks" / f"{name}.md"
     notebook = jupytext.read(source)
-    defaults, page_sizes = parameters(notebook), sizes(notebook)
+    try:
+        defaults = parameters(notebook)
+        page_sizes = sizes(notebook, name, profiles_file(root))
+    except (SyntaxError, ValueError) as error:
+        raise PageError(f"{name}: parameters or profiles are no literals: {error}") from None
     if profile not in page_sizes:
         raise _NotFor(f"{name} has no profile {profile!r}; it has {', '.join(page_sizes)}")
     given: dict[str, Any] = {"profile": profile} if "profile" in defaults else {}
@@ -157,23 +225,33 @@ def _page(root: Path, name: str, overrides: dict[str, str], profile: str) -> Pag
         if key not in defaults or key in _NOT_SETTABLE:
             settable = [k for k in defaults if k not in _NOT_SETTABLE]
             raise _NotFor(f"{name} has no parameter {key!r}{nearest(key, settable)}")
-        default = defaults[key] if defaults[key] is not None else page_sizes[profile].get(key, "")
-        given[key] = _value(name, key, text, default)
-    if "images" in given:
-        given["images"] = _images(given["images"])
-    if "models" in given:  # a page runs in the checkout, weights lie where the reader is
-        given["models"] = ",".join(_weights(part) for part in given["models"].split(","))
+        known = [v.get(key) for v in (defaults, page_sizes[profile], *page_sizes.values())]
+        # What is None everywhere, such as the device, takes text.
+        given[key] = _value(name, key, text, next((v for v in known if v is not None), ""))
+        if isinstance(
+            given[key], str
+        ):  # a page runs in the checkout, files lie where the reader is
+            given[key] = _absolute(given[key], [v for v in known if isinstance(v, str)])
     settings = {**page_sizes[profile], **given}
     if "images" in given and settings.get("needs") == "cue-conflict images":
         _need_cues(name, given["images"])
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return Page(name, source, given, settings, _parts(root, name, code, given, settings))
+    return Page(name, source, given, settings, _parts(root, name, notebook, given, settings))
+
+
+def profiles_file(root: Path) -> Path:
+    """The ``profiles.yml`` of a checkout."""
+    return root / "notebooks" / "profiles.yml"
 
 
 def _value(page: str, key: str, text: str, default: Any) -> Any:
     kind = type(default)
-    value = text if kind is str else yaml.safe_load(text)
-    if kind is float and isinstance(value, int):
+    try:
+        value = text if kind is str else yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise PageError(
+            f"{page}: parameter {key}={text} cannot be read; write it like {default!r}"
+        ) from None
+    if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
         raise PageError(
@@ -182,15 +260,37 @@ def _value(page: str, key: str, text: str, default: Any) -> Any:
     return value
 
 
-def _images(where: str) -> str:
-    """Folders as absolute paths; the stimuli and data sets by name as they are."""
+def _absolute(value: str, known: list[str]) -> str:
+    """A parameter's value with the paths in it made absolute.
+
+    known: values that it has elsewhere; where they name image sets, other parts are folders. Names
+    of models hold a path after ``=`` or ``local-dir:``.
+    """
     from vitlab.images import catalogue as datasets
 
-    def one(part: str) -> str:
-        known = part == "stimuli" or datasets.is_set(part)
-        return part if known else str(Path(part).resolve())
+    def is_name(part: str) -> bool:
+        return part == "stimuli" or datasets.is_set(part)
 
-    return ",".join(one(part) for part in datasets.several(where))
+    parts = [part for text in known for part in datasets.several(text)]
+    if parts and all(map(is_name, parts)):
+        given = datasets.several(value)
+        return ",".join(part if is_name(part) else str(Path(part).resolve()) for part in given)
+    return ",".join(map(_weights, value.split(",")))
+
+
+def _weights(model: str) -> str:
+    """A model's name with the path of its weights made absolute, if it has one."""
+    kind, path = _path_in(model)
+    return f"{kind}{Path(path).resolve()}" if path else model
+
+
+def _path_in(model: str) -> tuple[str, str]:
+    """A model's name up to the path of its weights, and that path; empty if it has none."""
+    for start, mark in (("timm/", "="), ("local-dir:", ":")):
+        kind, found, path = model.strip().partition(mark)
+        if found and model.strip().startswith(start):
+            return kind + mark, path
+    return model, ""
 
 
 def _need_cues(page: str, images: str) -> None:
@@ -205,85 +305,144 @@ def _need_cues(page: str, images: str) -> None:
         raise _NotFor(f"{page}: {error}") from None
 
 
-def _weights(model: str) -> str:
-    """A model's name with the path of its weights made absolute, if it has one."""
-    for mark in ("=", "local-dir:"):
-        kind, found, path = model.strip().partition(mark)
-        if found:
-            return f"{kind}{mark}{Path(path).resolve()}"
-    return model
+# --- what a run depends on ----------------------------------------------------------------------
 
 
 def _parts(
-    root: Path, name: str, code: list[str], given: dict[str, Any], settings: dict[str, Any]
+    root: Path,
+    name: str,
+    notebook: nbformat.NotebookNode,
+    given: dict[str, Any],
+    settings: dict[str, Any],
 ) -> dict[str, str]:
-    from vitlab.images import catalogue as datasets
     from vitlab.models.model import best_device
 
-    text = "\n".join(code)
+
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    trees = [tree for tree in (_parsed(cell.source) for cell in cells) if tree]
+    modules = imported("\n".join(map(ast.unparse, trees)))
+    locked = (root / "requirements.lock").read_text().splitlines()
     parts = {
-        "code": digest(*code),
+        "code": digest(*(syntax(cell.source) for cell in cells)),
         "parameters": digest(json.dumps(given, sort_keys=True)),
-        "lock file": digest((root / "requirements.lock").read_text()),
+        "lock file": digest(*sorted(line.partition("#")[0].strip() for line in locked)),
         "Python": platform.python_version(),
-        "device": given.get("device") or best_device(),
+        "device": settings.get("device") or best_device(),
+        **modules,
     }
-    modules = imported(text)
-    for module in modules:
-        parts[str(module.relative_to(_PACKAGE.parent))] = sha256(module)
-    if _PACKAGE / "models.py" in modules:
-        zoo = sorted((_PACKAGE / "zoo").glob("*.*"))
-        parts["weights"] = _contents(tuple((path, path.stat().st_mtime_ns) for path in zoo))
-    if _PACKAGE / "data.py" in modules:
-        manifests = sorted((root / "data_manifests").rglob("*.*"))
-        facts = sorted([*_PACKAGE.glob("*.json"), *_PACKAGE.glob("*.csv")])
-        parts["data manifests"] = digest(*(path.read_text() for path in [*manifests, *facts]))
-    for paper in sorted(set(re.findall(r'claims\.settle\(\s*"(\w+)"', text))):
+    own_sizes = _tagged(notebook, "profiles")  # these are code
+    if not own_sizes:
+        parts["profiles.yml"] = digest(json.dumps(settings, sort_keys=True, default=str))
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    used = {getattr(node, "id", getattr(node, "attr", "")) for node in nodes}
+    sources = [tree for tree in trees if ast.dump(tree) != ast.dump(ast.parse(own_sizes))]
+    literals = [text for tree in sources for text in _texts(tree)]
+    chosen = list(_texts(settings))
+    parts |= _weight_parts(chosen, literals) | _image_parts(chosen, literals)
+    if "zoo" in used:  # vitlab.models.zoo: recipes and curves of all
+        parts["zoo index"] = sha256(_PACKAGE / "zoo" / "index.json")
+    if any(module.startswith("vitlab/images/") for module in modules):
+        facts = sorted(f for f in (_PACKAGE / "images").iterdir() if f.suffix in (".csv", ".json"))
+        parts["facts about ImageNet"] = digest(*map(sha256, facts))
+    text = "\n".join(cell.source for cell in cells)
+    for paper in sorted(set(re.findall(r'settles?\(\s*"(\w+)"', text))):
         path = claims.papers_folder() / f"{paper}.yml"
         parts[f"papers/{paper}.yml"] = sha256(path) if path.exists() else "missing"
-    if _PACKAGE / "recorded.py" in modules:
+    if "recorded" in used:
         files = sorted((root / "book" / "recorded").glob(f"*/{name}/**/*.*"))
         parts["recorded runs"] = digest(*(f"{path.name} {sha256(path)}" for path in files))
-    listing: list[str] = []
-    for folder in map(Path, datasets.several(settings.get("images", "stimuli"))):
-        if folder.is_absolute() and folder.is_dir():
-            found = folder.glob("*/*")
-            listing += sorted(f"{p.relative_to(folder)} {p.stat().st_size}" for p in found)
-    if listing:
-        parts["images"] = digest(*listing)
     return parts
 
 
-@cache
-def _contents(files: tuple[tuple[Path, int], ...]) -> str:
-    """Fingerprint of files' names and bytes; read once for all pages. files: (path, mtime)."""
-    return digest(*(f"{path.name} {sha256(path)}" for path, _ in files))
+def syntax(code: str) -> str:
+    """A code cell as a key: `keys.syntax`, or the text itself where it is no plain Python."""
+    return keys.syntax(code) if _parsed(code) else digest(code)
 
 
-def imported(code: str) -> list[Path]:
-    """The vitlab modules that a piece of code imports, and those they import in turn."""
-    found: set[Path] = set()
-    waiting = [code]
-    while waiting:
-        for module in _wanted(waiting.pop()):
-            stem = _PACKAGE.parent.joinpath(*module.split("."))
-            for path in (stem.with_suffix(".py"), stem / "__init__.py"):
-                if path.exists() and path not in found:
-                    found.add(path)
-                    waiting.append(path.read_text())
-    return sorted(found)
+def _parsed(code: str) -> ast.Module | None:
+    try:
+        return ast.parse(code)
+    except SyntaxError:  # a magic, or a mistake that the page's own run will tell
+        return None
 
 
-@cache  # every page imports much the same modules
-def _wanted(code: str) -> list[str]:
-    """The names below ``vitlab`` that a piece of code imports itself; some may be no modules."""
-    wanted: list[str] = []
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            wanted += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            wanted += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in wanted if name.split(".")[0] == "vitlab"]
+def imported(code: str) -> dict[str, str]:
+    """The vitlab modules that code imports, and those they import: path -> syntax as a key."""
+    return keys.modules(*keys.wanted(code))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All text in a value, its lists and mappings; in code, all its literals."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, ast.AST):
+        for node in ast.walk(value):
+            yield from _texts(getattr(node, "value", None) if isinstance(node, ast.Constant) else 0)
+    elif isinstance(value, dict | list | tuple):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
+
+
+def _weight_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
+    """Weights that settings or code name: the zoo's by name, others by their files' bytes."""
+    from vitlab import models
+
+    names = [part.strip() for text in chosen for part in text.split(",")]
+    wanted = [*names, *(part for text in literals for part in text.split(",") if "mini/" in part)]
+    # Code may put a name together: f"mini/vit-{seed}" counts as mini/vit-*.
+    wanted += [f"{part}*" for part in wanted[len(names) :] if part.endswith(("/", "-"))]
+    parts = {}
+    for model, record in models.zoo().items():
+        if any(fnmatch.fnmatchcase(model, name) for name in wanted):
+            about = {key: value for key, value in record.items() if key != "curve"}
+            parts[f"weights of {model}"] = digest(about, sha256(_PACKAGE / "zoo" / record["file"]))
+    for name in names:
+        kind, path = _path_in(name)
+        here = Path(path) if path else None
+        if here and here.is_file():
+            parts[f"weights {kind}{here.name}"] = sha256(here)
+        elif here and here.is_dir():  # in timm's format: config.json beside the weights
+            files = sorted(file for file in here.rglob("*") if file.is_file())
+            parts[f"weights {kind}{here.name}"] = digest(
+                *(f"{file.relative_to(here)} {sha256(file)}" for file in files)
+            )
+    return parts
+
+
+def _image_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
+    """Image sets that settings or code name: their manifests, and what lies in their folders."""
+    from vitlab.images import catalogue as datasets
+
+    parts = {}
+    named = {part for text in chosen for part in datasets.several(text)}
+    named |= {text for text in literals if datasets.is_set(text)}
+    for part in sorted(named):
+        if Path(part).is_absolute() and Path(part).is_dir():
+            parts[f"images in {Path(part).name}"] = _listing(Path(part))
+        elif datasets.is_set(part):
+            name = datasets.set_name(part)
+            subsets = sorted((datasets.manifests_folder() / "subsets").glob(f"{name}-*.txt"))
+            known = repr(datasets.manifest(name))
+            parts[f"data_manifests/{name}.yml"] = digest(known, *map(sha256, subsets))
+            if datasets.available(name):
+                parts[f"images of {name}"] = _listing(datasets.path(name))
+    return parts
+
+
+def _listing(folder: Path) -> str:
+    """All files below a folder as a key: path, size, time of change, inode. Nothing is read."""
+    seen, lines = set(), []
+    for place, below, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            below.clear()  # links may lead round in a circle
+            continue
+        seen.add(real)
+        for path in (Path(place, file) for file in files):
+            if path.exists():
+                s = path.stat()
+                name = path.relative_to(folder)
+                lines.append(f"{name} {s.st_size} {s.st_mtime_ns} {s.st_ino}")
+    return digest(*sorted(lines))
 
 
 def check(pages: list[Page]) -> None:

@@ -1,17 +1,62 @@
 """Three sizes of the same experiment: mini, colab, full.
 
-A page says in its cell tagged ``profiles`` what each size is; parameters given by the reader win.
+``notebooks/profiles.yml`` says what each size is: page -> profile -> parameter -> value, and under
+"every page" what holds for all. Parameters given by the reader win.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from vitlab.files import nearest
+from vitlab.files import FileError, nearest, read_yaml
 
 PROFILES = ("mini", "colab", "full")
+EVERY = "every page"
+
+
+def file() -> Path:
+    """Where the sizes are: $VITLAB_PROFILES, the wheel, or the checkout's ``notebooks``."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "notebooks" / "profiles.yml"
+    checkout = package.parent / "notebooks" / "profiles.yml"
+    return Path(os.environ.get("VITLAB_PROFILES", inside if inside.exists() else checkout))
+
+
+def pages(where: Path | None = None) -> dict[str, dict[str, dict[str, Any]]]:
+    """Every page's section, as it stands in ``profiles.yml``; empty without such a file.
+
+    Raises FileError, with page and profile, for a file of another form.
+    """
+    where = where or file()
+    found = (read_yaml(where) or {}) if where.exists() else {}
+    if not isinstance(found, dict):
+        raise FileError(f"{where} is not a mapping of pages to profiles")
+    for page, section in found.items():
+        if not isinstance(section, dict) or not section:
+            raise FileError(f"{where}: {page} is not a mapping")
+        for profile, values in section.items() if page != EVERY else ():
+            if profile not in PROFILES or not isinstance(values, dict):
+                raise FileError(
+                    f"{where}: {page}: {profile!r} is no profile with parameters; "
+                    f"profiles: {', '.join(PROFILES)}"
+                )
+    return found
+
+
+def sizes(page: str, where: Path | None = None) -> dict[str, dict[str, Any]]:
+    """What each profile of a page sets: profile -> parameter -> value, "every page" included.
+
+    Raises ValueError for a page without a section.
+    """
+    found = pages(where)
+    for_all = found.pop(EVERY, {})
+    if page not in found:
+        raise ValueError(f"{where or file()} has no page {page!r}{nearest(page, list(found))}")
+    return {profile: {**for_all, **values} for profile, values in found[page].items()}
 
 
 def name(profile: str | None) -> str:
@@ -45,12 +90,3 @@ def choose(sizes: Mapping[str, Mapping[str, Any]], profile: str | None, **given:
     chosen = {k: sizes[profile][k] if value is None else value for k, value in given.items()}
     print(f"profile {profile}: " + ", ".join(f"{k}={value}" for k, value in chosen.items()))
     return list(chosen.values())
-
-
-def sizes(page):
-    from pathlib import Path
-
-    import yaml
-
-    every = yaml.safe_load((Path(__file__).parents[2] / "notebooks" / "profiles.yml").read_text())
-    return {k: every["every page"] | v for k, v in every[page].items()}

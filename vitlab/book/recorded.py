@@ -7,14 +7,13 @@ and where all of it comes from (models, revisions, images, commit, versions, dev
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from vitlab.files import swap, write_json
+from vitlab.files import read_json, swap, write_json
 
 LARGEST = 200_000  # bytes of a table that is kept
 
@@ -37,7 +36,7 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
     Raises RecordError, before anything is written, for a folder without finished pages, a page that
     failed, a run in miniature, and a name that is no plain file name.
     """
-    if not run or run != Path(run).name or run.startswith("."):
+    if not run or run != Path(run).name or run.startswith(".") or not run.isprintable():
         raise RecordError(f"a recorded run is called like a folder, e.g. lite0; got {run!r}")
     pages = sorted(path.parent for path in (build / "pages").glob("*/state.json"))
     if not pages:
@@ -66,15 +65,13 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
                 shutil.copy(table, new)
         shutil.copytree(page / "claims", new / "claims")
         shutil.copy(page / "models.json", new)
-        state = json.loads((page / "state.json").read_text())
+        state = read_json(page / "state.json")
         known = ("key", "settings", "seconds", "finished", "commit", "versions", "machine")
         kept = {name: state[name] for name in known}
         images = Path(str(kept["settings"].get("images", "")))
         if images.is_absolute():  # a place on somebody's machine: its last part is enough
             kept["settings"]["images"] = images.name
-        shown = {
-            tuple(json.loads(path.read_text())["images"]) for path in page.glob("trials/*/run.json")
-        }
+        shown = {tuple(read_json(path)["images"]) for path in page.glob("trials/*/run.json")}
         kept["image sets"] = [
             {"name": name, "fingerprint": fingerprint, "n": n}
             for name, fingerprint, n in sorted(shown)
@@ -86,7 +83,7 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
 
 def _models(page: Path) -> list[dict[str, Any]]:
     path = page / "models.json"
-    return json.loads(path.read_text()) if path.exists() else []
+    return read_json(path) if path.exists() else []
 
 
 def runs(page: str, where: Path | None = None) -> list[dict[str, Any]]:
@@ -98,11 +95,9 @@ def runs(page: str, where: Path | None = None) -> list[dict[str, Any]]:
             {
                 "run": place.parent.name,
                 "folder": place,
-                "state": json.loads(path.read_text()),
+                "state": read_json(path),
                 "models": _models(place),
-                "claims": [
-                    json.loads(claim.read_text()) for claim in sorted(place.glob("claims/*.json"))
-                ],
+                "claims": [read_json(claim) for claim in sorted(place.glob("claims/*.json"))],
             }
         )
     return found

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
-import json
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +13,54 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 
 from vitlab import claims
 from vitlab.book import recorded
+from vitlab.files import FileError, read_json
+from vitlab.markup import render
 
-State = Callable[[Path], dict[str, Any]]
+State = dict[str, Any]  # what is known of a page's last run; empty if there is none
 
 
 def failure(folder: Path) -> dict[str, str]:
     """What is known of a page's failed last run; empty if it went well."""
     path = folder / "failure.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    try:
+        return read_json(path) if path.exists() else {}
+    except FileError as error:
+        return {"error": str(error), "time": "at an unknown time"}
 
 
-def data_files(folder: Path) -> list[Path]:
-    """The files of a page that its readers can have: trials, tables, figure data, claims."""
+def data_files(folder: Path, store: Path) -> dict[str, Path]:
+    """The files of a page that its readers can have, by name: tables, figure data, claims, trials.
+
+    store: the folder of the kept trials, of which the page's ``trials.json`` names its own.
+    """
     kinds = {".parquet", ".csv", ".npz", ".json"}
-    private = {"state.json", "failure.json"}
-    return sorted(p for p in folder.rglob("*") if p.suffix in kinds and p.name not in private)
+    private = {"state.json", "failure.json", "trials.json"}
+    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
+    found = {n: p for n, p in found.items() if p.suffix in kinds and p.name not in private}
+    listed = folder / "trials.json"
+    for key in read_json(listed) if listed.exists() else ():
+        for path in sorted((store / key).glob("*.*")):
+            if path.suffix in kinds and path.name != "about.json":
+                found[f"trials/{key}/{path.name}"] = path
+    return found
 
 
 def staged_page(
     name: str,
     folder: Path,
-    state: dict[str, Any],
+    state: State,
     kept: list[dict[str, Any]] | None = None,
     address: str = "",
+    store: Path = Path("build/trials"),
 ) -> nbformat.NotebookNode:
     """The page as it goes into the book: executed notebook, banner if stale, provenance line.
 
     kept: the page's recorded runs, shown at its end. address: the repository's, for a link that
-    opens the paired .ipynb on Colab; no link if empty.
+    opens the paired .ipynb on Colab; no link if empty. store: see `data_files`.
     """
     problem = failure(folder)
     if not state:
-        text = f"# {name}\n\n" + _banner(
-            f"This page has never been run: {problem.get('error', '')}"
-        )
+        text = render("never_run.md", name=name, error=problem.get("error", ""))
         return new_notebook(cells=[new_markdown_cell(text, id="never-run")])
     notebook = nbformat.read(folder / "page.ipynb", as_version=4)
     notebook.metadata.pop("papermill", None)  # paths and durations of this machine
@@ -57,72 +70,35 @@ def staged_page(
             cell.metadata["tags"] = ["remove-cell"]
     if address.startswith("https://github.com/"):
         place = f"{address.removeprefix('https://github.com/')}/blob/main/notebooks/{name}.ipynb"
-        badge = (
-            f'<p class="badge"><a href="https://colab.research.google.com/github/{place}">'
-            "Open in Colab</a></p>"
-        )
-        notebook.cells.insert(1, new_markdown_cell(badge, id="colab"))
+        notebook.cells.insert(1, new_markdown_cell(render("badge.html", place=place), id="colab"))
     if problem:
-        banner = _banner(
-            f"The last run of this page failed ({problem['time']}). What stands below is the "
-            f"last good one, of {state['finished']}.\n\n`{problem['error']}`"
-        )
+        banner = render("failed.md", problem=problem, state=state)
         notebook.cells.insert(1, new_markdown_cell(banner, id="failed"))
     if kept:
-        notebook.cells.append(new_markdown_cell(_recorded(kept), id="recorded"))
-    notebook.cells.append(new_markdown_cell(_provenance(name, folder, state), id="provenance"))
+        runs = [run | {"tables": _tables(run["folder"])} for run in kept]
+        text = render("recorded.md", runs=runs)
+        notebook.cells.append(new_markdown_cell(text, id="recorded"))
+    sizes = {
+        file: max(1, path.stat().st_size // 1024)
+        for file, path in data_files(folder, store).items()
+        if path.parent.name != "claims"
+    }
+    text = render("provenance.html", name=name, state=state, files=sizes)
+    notebook.cells.append(new_markdown_cell(text, id="provenance"))
     return notebook
 
 
-def _banner(text: str) -> str:
-    return f":::{{error}}\n{text}\n:::\n"
-
-
-def _recorded(kept: list[dict[str, Any]]) -> str:
-    """The section with a page's recorded runs: where each comes from, its numbers, its tables."""
-    parts = [
-        "## Recorded runs\n\nThe same notebook on real images with real models. Such runs are "
-        "kept, not repeated at every build; they say what they were run on.\n"
-    ]
-    for run in kept:
-        state, settings = run["state"], run["state"]["settings"]
-        parts.append(
-            f"**{run['run']}.** "
-            + ", ".join(f"{m['name']} ({html.escape(m['source'])})" for m in run["models"])
-            + f"; images: {html.escape(str(settings.get('images', '')))}"
-            + "".join(
-                f", {s['n']:,} of them (fingerprint <code>{s['fingerprint']}</code>)"
-                for s in state.get("image sets", [])
-            )
-            + ". Measured "
-            f"{state['finished']} in {state['seconds']:,.0f} s on {html.escape(state['machine'])}; "
-            f"commit {html.escape(state['commit'])}; {html.escape(state['versions'])}.\n"
-        )
-        for record in run["claims"]:
-            rows = "".join(
-                f"<tr><td>{html.escape(i['quantity'])}</td><td>{claims.number(i['value'])}</td>"
-                f"<td>{claims.number(i['low'])} … {claims.number(i['high'])}</td>"
-                f"<td>{i['n']:,}</td></tr>"
-                for i in record["fresh"]
-            )
-            if rows:
-                parts.append(
-                    f'<details><summary><span class="verdict {claims.css(record["verdict"])}">'
-                    f"{record['verdict']}</span> {record['paper']} · {record['claim']}</summary>"
-                    f"<p>{html.escape(record['reason'])}</p>"
-                    '<div class="scroll"><table><thead><tr><th>quantity</th><th>value</th>'
-                    f"<th>95 % interval</th><th>n</th></tr></thead><tbody>{rows}</tbody></table>"
-                    "</div></details>\n"
-                )
-        for path in sorted(run["folder"].glob("*.csv")):
-            table = pd.read_csv(path)
-            shown = table.head(60).to_html(index=False, border=0, float_format="{:.3f}".format)
-            rest = f"<p>and {len(table) - 60} rows more</p>" if len(table) > 60 else ""
-            parts.append(
-                f"<details><summary>{path.name}, {len(table)} rows</summary>"
-                f'<div class="scroll">{shown}</div>{rest}</details>\n'
-            )
-    return "\n".join(parts)
+def _tables(folder: Path) -> list[dict[str, Any]]:
+    """The tables of a recorded run: name, columns, rows as printed."""
+    found = []
+    for path in sorted(folder.glob("*.csv")):
+        table = pd.read_csv(path)
+        rows = [
+            [f"{value:.3f}" if isinstance(value, float) else value for value in row]
+            for row in table.itertuples(index=False)
+        ]
+        found.append({"name": path.name, "columns": list(table.columns), "rows": rows})
+    return found
 
 
 def add_recorded(records: list[dict[str, Any]], pages: Iterable[str], where: Path) -> None:
@@ -140,23 +116,6 @@ def add_recorded(records: list[dict[str, Any]], pages: Iterable[str], where: Pat
                         | {"models": [m["name"] for m in run["models"]]}
                         | {"finished": run["state"]["finished"], "fresh": claim["fresh"]}
                     )
-
-
-def _provenance(name: str, folder: Path, state: dict[str, Any]) -> str:
-    links = ""
-    for path in data_files(folder):
-        file, size = path.relative_to(folder).as_posix(), max(1, path.stat().st_size // 1024)
-        if path.parent.name != "claims":
-            links += f'<li><a href="../data/{name}/{file}" download>{file}</a> ({size:,} kB)</li>'
-    return (
-        '<div class="provenance">\n'
-        f"<p>Measured {state['finished']} in {state['seconds']:.0f} s on {state['machine']}; "
-        f"commit {html.escape(state['commit'])}; {html.escape(state['versions'])}; "
-        f"page key <code>{state['key']}</code>.</p>\n"
-        "<details><summary>Trials and figure data of this page</summary>"
-        f"<ul>{links}</ul></details>\n"
-        "</div>"
-    )
 
 
 def link(config: dict[str, Any], address: str) -> None:
@@ -187,109 +146,32 @@ def small_toc(toc: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 def small_intro(parameters: dict[str, str]) -> str:
     """The front page of a book that was built with parameters of the reader's own."""
-    rows = "".join(f"- `{name}={value}`\n" for name, value in parameters.items())
-    return (
-        "---\nhtml_theme.sidebar_secondary.remove: true\n---\n\n"
-        f"# A run of one's own\n\nSome pages of the book, run with\n\n{rows}\n"
-        "{{ counts }}\n\n{{ ledger }}\n"
-    )
+    return render("intro.md", parameters=parameters)
 
 
-def fill(folder: Path, records: list[dict[str, Any]], pages: dict[str, Path], state: State) -> None:
+def fill(
+    folder: Path,
+    records: list[dict[str, Any]],
+    pages: Mapping[str, Path],
+    states: Mapping[str, State],
+) -> None:
     """Put the ledger into the staged front page and the pages' times into the status page."""
-    script = (folder / "ledger.js").read_text()
-    for name, text in {
-        "{{ counts }}": _counts(records),
-        "{{ ledger }}": _table(records) + f"\n<script>\n{script}\n</script>",
-        "{{ status }}": _status(pages, state),
-    }.items():
-        for page in folder.glob("*.md"):
-            page.write_text(page.read_text().replace(name, text))
+    counts = {v: sum(r["verdict"] == v for r in records) for v in claims.VERDICTS}
+    ordered = sorted(records, key=lambda r: claims.VERDICTS.index(r["verdict"]))
+    parts = {
+        "counts": render("counts.html", counts=counts),
+        "ledger": render("ledger.html", records=ordered),
+        "status": render("status.html", pages=[_status(n, pages[n], states[n]) for n in pages]),
+    }
+    parts["ledger"] += f"\n<script>\n{(folder / 'ledger.js').read_text()}\n</script>"
+    for page in folder.glob("*.md"):
+        text = page.read_text()
+        # In one pass: what is put in is not looked through for more.
+        page.write_text(re.sub(r"{{ (counts|ledger|status) }}", lambda m: parts[m[1]], text))
 
 
-def _counts(records: list[dict[str, Any]]) -> str:
-    tiles = "".join(
-        f'<div class="tile {claims.css(v)}"><strong>{sum(r["verdict"] == v for r in records)}'
-        f"</strong> {v}</div>"
-        for v in claims.VERDICTS
-    )
-    return f'<div class="tiles">{tiles}<div class="tile">of {len(records)} claims</div></div>'
-
-
-def _quantity(item: dict[str, Any]) -> str:
-    value = f"{item['value']:.2f} [{item['low']:.2f}, {item['high']:.2f}]".replace("-", "−")
-    return f"{html.escape(item['quantity'])}: {value}"
-
-
-def _few(lines: list[str], most: int = 2) -> str:
-    if len(lines) <= most:
-        return "<br>".join(lines)
-    rest = "<br>".join(lines[most:])
-    return (
-        "<br>".join(lines[:most])
-        + f"<details><summary>{len(lines) - most} more</summary>{rest}</details>"
-    )
-
-
-def _table(records: list[dict[str, Any]]) -> str:
-    rows = []
-    order = {verdict: place for place, verdict in enumerate(claims.VERDICTS)}
-    for r in sorted(records, key=lambda r: order[r["verdict"]]):
-        statement = html.escape(r["statement"])
-        if r["page"]:
-            statement = f'<a href="../notebooks/{r["page"]}.html">{statement}</a>'
-        published = [
-            f"{html.escape(str(p['model']))}, {html.escape(str(p['condition']))}: "
-            f"{'' if p['exact'] else '≈ '}{p['value']:g} {html.escape(str(p['unit']))}"
-            for p in r["published"]
-        ]
-        fresh = [_quantity(item) for item in r["fresh"]]
-        mark = '<span class="mini">in miniature</span><br>' if fresh and r["miniature"] else ""
-        reason = f"<details><summary>why</summary>{html.escape(r['reason'])}</details>"
-        reason = reason if r["reason"] else ""
-        kept = "".join(
-            f'<br><span class="mini">recorded run {html.escape(run["run"])}</span><br>'
-            + _few([_quantity(item) for item in run["fresh"]], 1)
-            for run in r.get("recorded", [])
-        )
-        rows.append(
-            f'<tr><td><span class="verdict {claims.css(r["verdict"])}">{r["verdict"]}</span></td>'
-            f"<td>{r['paper']}<br><small>{r['claim']}</small></td><td>{statement}{reason}</td>"
-            f"<td>{_few(published)}</td><td>{mark}{_few(fresh)}{kept}</td></tr>"
-        )
-    head = "".join(
-        f'<th><button type="button">{t}</button></th>'
-        for t in ("verdict", "paper, claim", "statement", "published", "fresh, 95 % interval")
-    )
-    return (
-        '<p><input id="ledger-search" type="search" placeholder="Search claims, papers, verdicts" '
-        'aria-label="Search the ledger"> <span id="ledger-shown"></span></p>\n'
-        '<div class="scroll"><table id="ledger" class="ledger"><thead><tr>'
-        f"{head}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>"
-    )
-
-
-def _status(pages: dict[str, Path], state: State) -> str:
-    rows = []
-    for name, folder in pages.items():
-        known, problem = state(folder), failure(folder)
-        result = f"failed: {problem['error']}" if problem else "good" if known else "never run"
-        css = "fails" if problem else "holds" if known else "not-run"
-        cells = [
-            f'<a href="../notebooks/{name}.html">{name}</a>',
-            f'<span class="verdict {css}">{html.escape(result)}</span>',
-            f"{known['seconds']:.0f} s" if known else "",
-            f"{known['peak_mb']:,} MB" if known else "",
-            known.get("finished", ""),
-            f"<code>{known['key']}</code>" if known else "",
-            html.escape(known.get("reason", "")),
-        ]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = "".join(
-        f"<th>{t}</th>"
-        for t in ("page", "result", "time", "memory, peak", "measured", "key", "why it was run")
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}'
-        "</tbody></table></div>"
-    )
+def _status(name: str, folder: Path, state: State) -> dict[str, Any]:
+    problem = failure(folder)
+    result = f"failed: {problem['error']}" if problem else "good" if state else "never run"
+    css = "fails" if problem else "holds" if state else "not-run"
+    return {"name": name, "result": result, "css": css, "state": state}

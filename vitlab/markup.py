@@ -1,0 +1,83 @@
+"""No text is code: HTML and Markdown are put together here, and what enters them stays text.
+
+The templates lie in ``vitlab/book/templates``. A name, an error or a parameter can hold anything a
+user, a file system or a model hub came up with; on its way into a page it passes `inert`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+# What HTML, Markdown, MyST (roles, directives, formulas, substitutions) and Jinja read as theirs.
+_MARKS = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>\"'`{}[]|$*_\\~="})
+
+
+def inert(text: object) -> Markup:
+    """Text that HTML, Markdown and MyST show as it is: one line, all their marks as references.
+
+    >>> print(inert("{{ 1 + 1 }} <b>"))
+    &#123;&#123; 1 + 1 &#125;&#125; &#60;b&#62;
+
+    What is `Markup` already, such as a rendered template, is left alone.
+    """
+    if isinstance(text, Markup):
+        return text
+    printable = "".join(c if c.isprintable() else " " for c in str(text))
+    line = " ".join(printable.split()).translate(_MARKS)
+    # At its start a line may be a heading, a comment or an item of a list.
+    line = re.sub(r"^[^\w\s&]", lambda mark: f"&#{ord(mark[0])};", line)
+    return Markup(re.sub(r"^(\d+)([.)])(?=\s|$)", lambda m: f"{m[1]}&#{ord(m[2])};", line))
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number as the book prints it: three decimals, a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def css(verdict: str) -> str:
+    """The CSS class of a verdict."""
+    return verdict.replace(" ", "-")
+
+
+def _published(p: dict[str, Any]) -> str:
+    return f"{'' if p['exact'] else '≈ '}{p['value']:g} {p['unit']}"
+
+
+def _measured(item: dict[str, Any]) -> str:
+    value, low, high = (number(item[key], 2) for key in ("value", "low", "high"))
+    return f"{item['quantity']}: {value} [{low}, {high}]"
+
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "book" / "templates"),
+    autoescape=True,
+    finalize=inert,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters |= {
+    "number": number,
+    "css": css,
+    "published": _published,
+    "measured": _measured,
+    "claimed": lambda p: f"{p['model']}, {p['condition']}: {_published(p)}",
+    "thousands": "{:,}".format,
+}
+_TEMPLATES.globals["verdict"] = lambda word: Markup(
+    f'<span class="verdict {inert(css(word))}">{inert(word)}</span>'
+)
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of ``vitlab/book/templates`` with values put in, each of them `inert`.
+
+    HTML comes without empty lines, at which Markdown would end it.
+    """
+    text = _TEMPLATES.get_template(template).render(values)
+    return re.sub(r"\n\s*\n", "\n", text) if template.endswith(".html") else text
