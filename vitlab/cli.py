@@ -1,4 +1,4 @@
-"""The command line: ``vitlab build``, ``plan``, ``record``, ``data``, ``zoo``, ``bench``."""
+"""The command line: ``vitlab build``, ``plan``, ``record``, ``data``, ``trials``, ``zoo``..."""
 
 from __future__ import annotations
 
@@ -56,7 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     zoo.add_argument("models", nargs="*", help="names such as mini/vit-0; all if none")
     zoo.add_argument("--fresh", action="store_true", help="throw finished and unfinished work away")
 
-    commands.add_parser("notebooks", help="bring the .ipynb files in step with the .md files")
+    trials = commands.add_parser("trials", help="what is kept of all runs, image by image")
+    trials.add_argument("--prune", action="store_true", help="remove what no page uses any more")
+
+    commands.add_parser("notebooks", help="write the .ipynb files from the .md files")
+
+    new = commands.add_parser("new-finding", help="begin a page for a paper's claim")
+    new.add_argument("paper", help="its file in book/papers, e.g. naseer2021")
+    new.add_argument("claim", help="its id there, e.g. occlusion-random")
     given = parser.parse_args(arguments)
     try:
         return _COMMANDS[given.command](given)
@@ -144,6 +151,31 @@ def _zoo(given: argparse.Namespace) -> int:
     return 0
 
 
+def _trials(given: argparse.Namespace) -> int:
+    from vitlab.book import pages
+    from vitlab.trials import listing
+
+    root = pages.find_root()
+    listed = listing.table(root)
+    if given.prune:
+        freed = listing.prune(root)
+        gone = len(listed) - len(listing.table(root))
+        print(f"{gone} of {len(listed)} removed, {freed / 1e6:,.1f} MB freed")
+    elif len(listed):
+        print(listed.to_string(index=False, float_format="{:,.1f}".format))
+    else:
+        print(f"{root / 'build' / 'trials'} is empty")
+    return 0
+
+
+def _new_finding(given: argparse.Namespace) -> int:
+    from vitlab.book import finding, pages
+
+    for path in finding.begin(pages.find_root(), given.paper, given.claim):
+        print(path)
+    return 0
+
+
 def _notebooks(given: argparse.Namespace) -> int:
     from vitlab.book import pages
 
@@ -156,7 +188,9 @@ _COMMANDS = {
     "plan": _plan,
     "record": _record,
     "data": _data,
+    "new-finding": _new_finding,
     "notebooks": _notebooks,
+    "trials": _trials,
     "zoo": _zoo,
 }
 
