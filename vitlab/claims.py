@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from vitlab.files import read_json, read_yaml, write_json
+from vitlab.files import nearest, read_json, read_yaml, write_json
 from vitlab.markup import render
 from vitlab.statistics.interval import Interval
 
@@ -64,12 +64,11 @@ def papers(folder: Path | None = None) -> dict[str, dict[str, Any]]:
 def claim(paper: str, claim_id: str) -> dict[str, Any]:
     """One claim as the paper's file gives it. Raises ClaimError for an unknown paper or claim."""
     if paper not in papers():
-        raise ClaimError(f"unknown paper {paper!r}; known: {', '.join(papers())}")
-    for entry in papers()[paper]["claims"]:
-        if entry["id"] == claim_id:
-            return entry
-    known = ", ".join(entry["id"] for entry in papers()[paper]["claims"])
-    raise ClaimError(f"{paper} has no claim {claim_id!r}; it has {known}")
+        raise ClaimError(f"unknown paper {paper!r}{nearest(paper, list(papers()))}")
+    entries = {entry["id"]: entry for entry in papers()[paper]["claims"]}
+    if claim_id not in entries:
+        raise ClaimError(f"{paper} has no claim {claim_id!r}{nearest(claim_id, list(entries))}")
+    return entries[claim_id]
 
 
 @dataclass(frozen=True)

@@ -387,11 +387,10 @@ def _site(
     )
     folders = {name: base / "pages" / name for name in states}
     address = pages.address(root) or _github()
-    store = root / "build" / "trials"
     (staged / "notebooks").mkdir()
     for name, folder in folders.items():
         kept = [] if parameters else recorded.runs(name, root / "book" / "recorded")
-        notebook = book.staged_page(name, folder, states[name], kept, address, store)
+        notebook = book.staged_page(name, folder, states[name], kept, address)
         nbformat.write(notebook, staged / "notebooks" / f"{name}.ipynb")
     if parameters:
         records = [record for record in records if record["page"]]
@@ -444,8 +443,8 @@ def _site(
     (built / "data").mkdir(exist_ok=True)
     shutil.copy(base / "ledger.json", built / "data")
     for name, folder in folders.items():
-        for file, path in book.data_files(folder, store).items():
-            target = built / "data" / name / file
+        for path in book.data_files(folder):
+            target = built / "data" / name / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
     swap(built, site)

@@ -317,7 +317,6 @@ def _parts(
 ) -> dict[str, str]:
     from vitlab.models.model import best_device
 
-
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     trees = [tree for tree in (_parsed(cell.source) for cell in cells) if tree]
     modules = imported("\n".join(map(ast.unparse, trees)))

@@ -28,21 +28,11 @@ def failure(folder: Path) -> dict[str, str]:
         return {"error": str(error), "time": "at an unknown time"}
 
 
-def data_files(folder: Path, store: Path) -> dict[str, Path]:
-    """The files of a page that its readers can have, by name: tables, figure data, claims, trials.
-
-    store: the folder of the kept trials, of which the page's ``trials.json`` names its own.
-    """
+def data_files(folder: Path) -> list[Path]:
+    """The files of a page that its readers can have: trials, tables, figure data, claims."""
     kinds = {".parquet", ".csv", ".npz", ".json"}
     private = {"state.json", "failure.json", "trials.json"}
-    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
-    found = {n: p for n, p in found.items() if p.suffix in kinds and p.name not in private}
-    listed = folder / "trials.json"
-    for key in read_json(listed) if listed.exists() else ():
-        for path in sorted((store / key).glob("*.*")):
-            if path.suffix in kinds and path.name != "about.json":
-                found[f"trials/{key}/{path.name}"] = path
-    return found
+    return sorted(p for p in folder.rglob("*") if p.suffix in kinds and p.name not in private)
 
 
 def staged_page(
@@ -51,12 +41,11 @@ def staged_page(
     state: State,
     kept: list[dict[str, Any]] | None = None,
     address: str = "",
-    store: Path = Path("build/trials"),
 ) -> nbformat.NotebookNode:
     """The page as it goes into the book: executed notebook, banner if stale, provenance line.
 
     kept: the page's recorded runs, shown at its end. address: the repository's, for a link that
-    opens the paired .ipynb on Colab; no link if empty. store: see `data_files`.
+    opens the paired .ipynb on Colab; no link if empty.
     """
     problem = failure(folder)
     if not state:
@@ -79,8 +68,8 @@ def staged_page(
         text = render("recorded.md", runs=runs)
         notebook.cells.append(new_markdown_cell(text, id="recorded"))
     sizes = {
-        file: max(1, path.stat().st_size // 1024)
-        for file, path in data_files(folder, store).items()
+        path.relative_to(folder).as_posix(): max(1, path.stat().st_size // 1024)
+        for path in data_files(folder)
         if path.parent.name != "claims"
     }
     text = render("provenance.html", name=name, state=state, files=sizes)

@@ -1,4 +1,4 @@
-"""What lies in the store of trials, ``build/trials/<key>``: listed, and pruned of what none uses."""
+"""The store of trials, ``build/trials/<key>``: listed, and pruned of what no page uses."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ def table(root: Path) -> pd.DataFrame:
     """A row for each key of the store of the checkout `root`, the largest first.
 
     what: a condition or a page's function; rows: of its Parquet files; MB: of all its files; pages:
-    those that used it, in any build of the checkout; "last used": the day it was last written or
-    read (by the files' times).
+    those that used it, in any build of the checkout; "last used": the day a run last asked for it.
 
     Raises FileError, with file and line, for a page's list of trials that is no JSON.
     """
@@ -74,15 +73,14 @@ def _row(place: Path, pages: list[str]) -> dict[str, Any]:
         about = read_json(place / "about.json")
     except (OSError, FileError):
         about = {"what": "unknown: about.json is missing or damaged"}
-    files = [path for path in place.rglob("*") if path.is_file()]
-    newest = max((max(s.st_atime, s.st_mtime) for s in (path.stat() for path in files)), default=0)
+    used = place.stat().st_mtime  # set by the store whenever a run asks for the key
     return {
         "key": place.name,
         **{name: str(about.get(name) or "") for name in ("what", "model", "images")},
         "rows": sum(map(_rows, place.rglob("*.parquet"))),
         "MB": _bytes(place) / 1e6,
         "pages": ", ".join(pages),
-        "last used": datetime.fromtimestamp(newest, UTC).date().isoformat(),
+        "last used": datetime.fromtimestamp(used, UTC).date().isoformat(),
     }
 
 
