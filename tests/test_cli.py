@@ -19,6 +19,9 @@ from vitlab.models import Model
         (["build", "-p", "n_images"], "write it as NAME=VALUE"),
         (["build", "01-occlusion", "-p", "n_image=3"], "no parameter 'n_image'; nearest: n_images"),
         (["build", "01-occlusion", "-p", "models=mini/vot-0"], "nearest: mini/vit-0"),
+        (["build", "01-occlusion", "-p", "n_images=["], "n_images=[ cannot be read"),
+        (["new-finding", "naseer2021", "occlusion-randm"], "nearest: occlusion-random"),
+        (["new-finding", "naseer2021", "occlusion-random"], "01-occlusion has naseer2021"),
         (["zoo", "mini/vit-9"], "unknown model 'mini/vit-9'"),
     ],
 )

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 
@@ -48,7 +49,7 @@ def wheel(tmp_path_factory):
     place = tmp_path_factory.mktemp("wheel")
     source = place / "source"  # a copy: building leaves things in the folder it builds
     source.mkdir()
-    for name in ("vitlab", "book", "data_manifests"):
+    for name in ("vitlab", "book", "data_manifests", "notebooks"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -95,7 +96,8 @@ def test_a_page_runs_on_colab_from_its_ipynb_alone(page, colab, wheel, tmp_path,
     monkeypatch.setenv("VITLAB_SOURCE", str(wheel))
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    monkeypatch.delenv("VITLAB_PAPERS", raising=False)
+    for name in ("VITLAB_PAPERS", "VITLAB_PROFILES", "VITLAB_TRIALS"):
+        monkeypatch.delenv(name, raising=False)
     shutil.copy(ROOT / "notebooks" / f"{page}.ipynb", tmp_path)
     notebook = nbformat.read(tmp_path / f"{page}.ipynb", as_version=4)
     [cell] = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
@@ -113,6 +115,6 @@ def test_a_page_runs_on_colab_from_its_ipynb_alone(page, colab, wheel, tmp_path,
     assert where.startswith(str(python.parents[1])), "not the wheel's vitlab"
     assert page == "00-stimuli" or list((tmp_path / "out").glob("claims/*.json"))
     if page in ONE_RUN:  # `passes`, written down by hand for `vitlab plan`, are its conditions
-        [run_file] = (tmp_path / "out" / "trials").glob("*/run.json")
-        passes = pages.sizes(notebook)["mini"]["passes"]
-        assert len(json.loads(run_file.read_text())["conditions"]) == passes
+        trials = pd.read_parquet(tmp_path / "out" / "trials.parquet")
+        passes = pages.sizes(notebook, page)["mini"]["passes"]
+        assert len(trials[["condition", "level", "draw"]].drop_duplicates()) == passes

@@ -1,3 +1,4 @@
+import os
 import re
 
 import jupytext
@@ -16,12 +17,9 @@ def source(request):
     return request.param
 
 
-def test_the_pair_is_in_step(source):
-    text, pair = jupytext.read(source), nbformat.read(source.with_suffix(".ipynb"), as_version=4)
-    assert [(c.cell_type, c.source) for c in text.cells] == [
-        (c.cell_type, c.source) for c in pair.cells
-    ], f"run make notebooks: {source.name} and its .ipynb differ"
-    assert all(not cell.get("outputs") for cell in pair.cells)
+def test_the_pair_is_in_step(source, root):
+    fresh = nbformat.writes(pages.notebook_for_colab(source, pages.address(root))) + "\n"
+    assert source.with_suffix(".ipynb").read_text() == fresh, "run make notebooks"
 
 
 def test_no_notebook_lacks_its_source():
@@ -31,35 +29,36 @@ def test_no_notebook_lacks_its_source():
 
 def test_parameters_and_sizes_are_literals_and_complete(source):
     notebook = jupytext.read(source)
-    parameters, sizes = pages.parameters(notebook), pages.sizes(notebook)
+    parameters, sizes = pages.parameters(notebook), pages.sizes(notebook, source.stem)
     assert {"profile", "seed", "out"} <= set(parameters)
     assert parameters["profile"] is None
     for profile, values in sizes.items():
         assert profile in profiles.PROFILES
-        assert set(values) - {"passes", "needs"} <= set(parameters), (
+        for_all = set(profiles.pages()["every page"])
+        assert set(values) - {"passes", "needs"} - for_all <= set(parameters), (
             f"{profile} sets what is no parameter"
         )
         assert {k: type(v) for k, v in values.items()} == {
             k: type(v) for k, v in sizes["mini"].items()
         }
-    left = {k for k, v in parameters.items() if v is None} - {"profile", "device"}
+    left = {k for k, v in parameters.items() if v is None} - {"profile", "device", "out"}
     assert left <= set(sizes["mini"]), f"{left} have no value"
 
 
 def test_profiles_name_models_and_images_that_exist(source):
-    for values in pages.sizes(jupytext.read(source)).values():
+    for values in pages.sizes(jupytext.read(source), source.stem).values():
         if "models" in values:
             assert models.select(values["models"])
         for images in datasets.several(values.get("images", "stimuli")):
             assert images == "stimuli" or datasets.is_set(images)
-    colab = pages.sizes(jupytext.read(source)).get("colab", {})
+    colab = pages.sizes(jupytext.read(source), source.stem).get("colab", {})
     for images in datasets.several(colab.get("images", "stimuli")):
         if images != "stimuli":
             assert datasets.manifests()[datasets.set_name(images)].access == "open"
 
 
 def test_a_page_begins_with_what_it_is_and_what_colab_needs(source, root):
-    cells = jupytext.read(source).cells
+    cells = nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells
     assert cells[0].cell_type == "markdown"
     assert cells[0].source.startswith("# ")
     assert "setup" in cells[1].metadata["tags"]
@@ -83,7 +82,7 @@ def test_code_fits_the_page_and_figures_have_alt_texts(source):
 
 
 def test_settled_claims_exist_and_once(source):
-    settled = re.findall(r'claims\.settle\(\s*"(\w+)",\s*"([\w-]+)"', source.read_text())
+    settled = re.findall(r'settles?\(\s*"(\w+)",\s*"([\w-]+)"', source.read_text())
     assert len(settled) == len(set(settled))
     for paper, claim in settled:
         claims.claim(paper, claim)
@@ -93,3 +92,41 @@ def test_the_book_lists_every_page(root):
     toc = (root / "book" / "_toc.yml").read_text()
     for path in PAGES:
         assert f"notebooks/{path.stem}\n" in toc
+
+
+@pytest.fixture
+def checkout(tmp_path, root):
+    (tmp_path / "notebooks").mkdir()
+    text = (root / "notebooks" / "01-occlusion.md").read_text()
+    (tmp_path / "notebooks" / "01-occlusion.md").write_text(text)
+    (tmp_path / "_config.yml").write_text("repository: {url: 'https://github.com/me/vitlab'}\n")
+    return tmp_path
+
+
+def test_the_pair_is_written_from_the_md_alone(checkout):
+    source, pair = (checkout / "notebooks" / f"01-occlusion.{end}" for end in ("md", "ipynb"))
+    pages.sync(checkout)
+    first = pair.read_bytes()
+    assert b"git+https://github.com/me/vitlab" in first
+    pages.sync(checkout)
+    assert pair.read_bytes() == first
+    source.write_text(source.read_text() + "\nMore prose.\n")
+    os.utime(source, (1, 1))  # the .ipynb is newer by far
+    pages.sync(checkout)
+    assert b"More prose." in pair.read_bytes()
+    assert source.read_text().endswith("More prose.\n")
+
+
+def test_an_edited_ipynb_is_told_and_not_lost(checkout):
+    pages.sync(checkout)
+    source, pair = (checkout / "notebooks" / f"01-occlusion.{end}" for end in ("md", "ipynb"))
+    before = source.read_text()
+    text = pair.read_text().replace("Blank out half", "Blank out a third")
+    pair.write_text(text)
+    assert pages.edited(source)
+    with pytest.raises(pages.PageError, match=r"01-occlusion\.ipynb was edited"):
+        pages.sync(checkout)
+    assert (source.read_text(), pair.read_text()) == (before, text)
+    pair.unlink()
+    pages.sync(checkout)
+    assert not pages.edited(source)
