@@ -3,7 +3,7 @@
 # make check   ruff and mypy
 # make zoo     train the mini zoo again from nothing (resumable; hours on a CPU)
 # make bench   measure the promised numbers: build/bench.json
-# make notebooks  bring notebooks/*.ipynb in step with notebooks/*.md
+# make notebooks  write notebooks/*.ipynb, for Colab, from notebooks/*.md
 # make clean   remove the rendered site; make full-clean removes all results and the venv
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

@@ -1,5 +1,6 @@
 """The build on small books of its own: two quick notebooks, papermill, once Jupyter Book."""
 
+import dataclasses
 import html
 import json
 import os
@@ -8,13 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from html.parser import HTMLParser
 
+import jupytext
 import nbformat
+import pandas as pd
 import pytest
+from markdown_it.renderer import RendererHTML
+from myst_parser.config.main import MdParserConfig
+from myst_parser.parsers.mdit import create_md_parser
 
-from vitlab import claims
-from vitlab.book import build, pages, recorded
+from vitlab import claims, files, keys, models
+from vitlab.book import build, pages, profiles, recorded
 from vitlab.book import site as book
+from vitlab.images import catalogue
 
 CLAIMS = sum(len(paper["claims"]) for paper in claims.papers().values())
 PAGE = """---
@@ -257,7 +265,7 @@ def test_the_site_has_ledger_status_data_and_no_machine_path(checkout, monkeypat
 
 def test_what_a_page_imports_is_followed_to_the_end():
     found = set(pages.imported("from vitlab.trials import run"))
-    assert {"vitlab/trials/run.py", "vitlab/images/load.py", "vitlab/rng.py"} <= found
+    assert {"vitlab/trials/run.py", "vitlab/images/images.py", "vitlab/keys.py"} <= found
     assert "vitlab/inside/episodes.py" not in found
     assert pages.imported("import json") == {}
 
@@ -367,3 +375,388 @@ def test_what_cannot_be_recorded_is_refused(checkout, tmp_path):
     with pytest.raises(recorded.RecordError, match=r"last run of 01-first .* failed"):
         recorded.record(checkout / "build", "a-run", into)
     assert not into.exists()
+
+
+# --- what a run depends on ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """A copy of vitlab's sources that the pages' keys are made from."""
+    place = tmp_path / "library" / "vitlab"
+    shutil.copytree(keys._PACKAGE, place, ignore=shutil.ignore_patterns("*.safetensors", "__py*"))
+    monkeypatch.setattr(keys, "_PACKAGE", place)
+    return place
+
+
+def page_keys(root):
+    return {page.name: page.key for page in pages.choose(root, [], {})}
+
+
+def changed(root, before):
+    return {name for name, key in page_keys(root).items() if key != before[name]}
+
+
+def users_of(root, module):
+    chosen = pages.choose(root, [], {})
+    return {page.name for page in chosen if f"vitlab/{module}" in page.parts}
+
+
+def test_a_change_re_runs_exactly_the_pages_that_use_what_changed(root, library):
+    before = page_keys(root)
+    for path in (library / "plots.py", library / "conditions" / "patchdrop.py"):
+        path.write_text(
+            '"""Other words."""\n# a comment\n' + path.read_text().partition('"""\n')[2]
+        )
+    for path in library.rglob("*.py"):
+        path.write_text(path.read_text() + "\n# another comment\n")
+    assert changed(root, before) == set(), "a comment or a docstring re-runs nothing"
+
+    path = library / "conditions" / "cutout.py"
+    path.write_text(path.read_text() + "\nEXTRA = 1\n")
+    users = users_of(root, "conditions/cutout.py")
+    assert changed(root, before) == users
+    assert users
+    assert "03-dct-energy" not in users
+    [page] = pages.choose(root, [sorted(users)[0]], {})
+    old = {**page.parts, "vitlab/conditions/cutout.py": "another"}
+    folder = library.parent / "page"
+    folder.mkdir()
+    (folder / "state.json").write_text(json.dumps({"parts": old, "files": {}}))
+    assert build.reason_to_run(page, folder) == "changed: vitlab/conditions/cutout.py"
+
+
+def test_only_the_weights_and_manifests_that_a_page_names_count(root, monkeypatch):
+    before = page_keys(root)
+    zoo = {**models.zoo()}
+    zoo["mini/swin-0"] = {**zoo["mini/swin-0"], "sha256": "another", "group": "another"}
+    monkeypatch.setattr(models, "zoo", lambda: zoo)
+    named = {
+        path.stem
+        for path in (root / "notebooks").glob("*.md")
+        if "mini/swin" in path.read_text() or "mini/*" in path.read_text()
+    }
+    assert changed(root, before) <= named | {"09-inside"}
+    assert "09-inside" in changed(root, before)
+    zoo["mini/swin-0"] = {**models.zoo()["mini/swin-0"], "curve": []}
+
+    monkeypatch.undo()
+    known = {**catalogue.manifests()}
+    known["dtd"] = dataclasses.replace(known["dtd"], purpose="another")
+    monkeypatch.setattr(catalogue, "manifests", lambda: known)
+    changed_by_a_manifest = changed(root, before)
+    assert len(changed_by_a_manifest) <= 1, "a set that no other page names"
+
+
+def parts(place, **parameters):
+    return pages.choose(place, ["01-first"], parameters)[0].parts
+
+
+def test_images_and_weights_given_by_path_count_by_content(checkout, photo_folder, tmp_path):
+    first = parts(checkout, images=str(photo_folder))
+    assert parts(checkout, images=str(photo_folder)) == first
+    picture = sorted(photo_folder.rglob("*.jpg"))[0]
+    pixels = bytearray(picture.read_bytes())
+    pixels[-20] ^= 1  # another picture of the same size
+    picture.write_bytes(pixels)
+    second = parts(checkout, images=str(photo_folder))
+    assert {k for k in second if second[k] != first[k]} == {"images in photos"}
+    deep = photo_folder / "n01440764" / "more"
+    deep.mkdir()
+    (deep / "loop").symlink_to(photo_folder)
+    shutil.copy(picture, deep)
+    assert parts(checkout, images=str(photo_folder)) != second
+
+    path = checkout / "notebooks" / "01-first.md"
+    path.write_text(path.read_text().replace('images = "stimuli"', 'models = "mini/vit-0"'))
+    weights = tmp_path / "best.pth"
+    weights.write_bytes(b"one")
+    given = {"models": f"timm/resnet18={weights}"}
+    first = parts(checkout, **given)
+    weights.write_bytes(b"two")
+    second = parts(checkout, **given)
+    assert {k for k in second if second[k] != first[k]} == {"weights timm/resnet18=best.pth"}
+
+
+PROFILES = """
+every page: {n: 3, share: 0.5, device: null}
+01-first:
+  mini: {levels: [1, 2]}
+  colab: {n: 30, levels: [1]}
+"""
+MANY = 'profile = None\nimages = "stimuli"\nn = share = levels = device = out = None\n'
+
+
+def test_sizes_come_from_profiles_yml(checkout, monkeypatch):
+    path = checkout / "notebooks" / "01-first.md"
+    text = path.read_text()
+    a, b = text.index('profile = "mini"'), text.index('out = "out"\n')
+    path.write_text(text[:a] + MANY + text[b + len('out = "out"\n') :])
+    where = checkout / "notebooks" / "profiles.yml"
+    where.write_text(PROFILES)
+    monkeypatch.setenv("VITLAB_PROFILES", str(where))
+    assert profiles.sizes("01-first")["colab"] == {
+        "n": 30, "share": 0.5, "device": None, "levels": [1]
+    }  # fmt: skip
+    [page] = pages.choose(checkout, ["01-first"], {"levels": "[1, 3]", "device": "cpu"}, "colab")
+    assert page.settings | {"profile": ""} == {
+        "n": 30, "share": 0.5, "device": "cpu", "levels": [1, 3], "profile": ""
+    }  # fmt: skip
+    for given, message in [
+        ({"n": "2.5"}, r"n=2\.5 is not of the kind of its default, 30"),
+        ({"levels": "3"}, r"levels=3 is not of the kind of its default, \[1\]"),
+        ({"levels": "[1,"}, r"levels=\[1, cannot be read; write it like \[1\]"),
+        ({"n": "true"}, "n=true is not of the kind"),
+        ({"levls": "[1]"}, "nearest: levels"),
+    ]:
+        with pytest.raises(pages.PageError, match=message):
+            pages.choose(checkout, ["01-first"], given, "colab")
+    with pytest.raises(pages.PageError, match="it has mini, colab"):
+        pages.choose(checkout, ["01-first"], {}, "full")
+    with pytest.raises(ValueError, match="has no page '01-frist'; nearest: 01-first"):
+        profiles.sizes("01-frist")
+    where.write_text(PROFILES + "  full: {n: 9}\n")
+    [again] = pages.choose(checkout, ["01-first"], {"levels": "[1, 3]", "device": "cpu"}, "colab")
+    assert again.key == page.key, "another profile's sizes do not count"
+    for text, message in [("a: [", "line 1"), ("01-first: {huge: {}}", "'huge' is no profile")]:
+        where.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            pages.choose(checkout, ["01-first"], {})
+
+
+# --- a finished page -----------------------------------------------------------------------------
+
+
+def finished(place, name, outputs=()):
+    """A page's folder as a good run leaves it, without a kernel: outputs[i] printed by cell i."""
+    [page] = pages.choose(place, [name], {})
+    folder = place / "build" / "pages" / name
+    (folder / "claims").mkdir(parents=True)
+    notebook = jupytext.read(page.source)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell, text in zip(code, outputs, strict=False):
+        cell.outputs = [nbformat.v4.new_output("stream", text=text)]
+    nbformat.write(notebook, folder / "page.ipynb")
+    (folder / "table.csv").write_text("n\n3\n")
+    (folder / "claims" / "a.b.json").write_text("{}")
+    state = {
+        "key": page.key, "parts": page.parts, "seconds": 1.5, "peak_mb": 9, "finished": "today",
+        "machine": "a machine", "commit": "abc", "versions": "Python 3", "reason": "never run",
+        "settings": {}, "files": build._files(folder),
+    }  # fmt: skip
+    (folder / "state.json").write_text(json.dumps(state))
+    return page, folder
+
+
+def test_a_changed_comment_is_shown_with_the_old_outputs_in_their_order(checkout):
+    path = checkout / "notebooks" / "01-first.md"
+    twice = "```{code-cell} ipython3\nprint(next(values))\n```\n\n"
+    path.write_text(PAGE.format(title="Page", body="values = iter([1, 2])") + "\n" + twice * 2)
+    _, folder = finished(checkout, "01-first", ["", "made", "1", "2"])
+    text = path.read_text().replace("# Page", "# A page")
+    path.write_text(text.replace("print(next(values))", "print( next(values) )  # once more", 1))
+    [page] = pages.choose(checkout, ["01-first"], {})
+    assert build.reason_to_run(page, folder) == ""
+    build._refresh_prose(page, folder)
+    cells = nbformat.read(folder / "page.ipynb", as_version=4).cells
+    assert cells[0].source.startswith("# A page")
+    assert [c.outputs[0].text for c in cells[-2:]] == ["1", "2"]
+    assert cells[-2].source == "print( next(values) )  # once more"
+    assert build.reason_to_run(page, folder) == "", "its list of files knows the new text"
+
+
+@pytest.mark.parametrize("name", ["table.csv", "claims/a.b.json", "page.ipynb"])
+def test_a_lost_or_changed_output_is_noticed_and_named(checkout, name):
+    page, folder = finished(checkout, "01-first")
+    assert build.reason_to_run(page, folder) == ""
+    (folder / name).write_text("changed")
+    assert build.reason_to_run(page, folder) == f"missing or not as it was left: {name}"
+    (folder / name).unlink()
+    assert name in build.reason_to_run(page, folder)
+    assert build.read_state(folder) == {}, "nothing of it is published"
+
+
+@pytest.mark.parametrize("text", ["", '{"parts": {', "[]", "{}", '{"parts": {}}'])
+def test_a_damaged_state_means_never_run(checkout, text):
+    page, folder = finished(checkout, "01-first")
+    (folder / "state.json").write_text(text)
+    assert build.reason_to_run(page, folder) == "never run"
+    assert build.read_state(folder) == {}
+
+
+def test_a_swap_that_was_stopped_loses_nothing(tmp_path):
+    place = tmp_path / "page"
+    for where, text in [(tmp_path / ".old-page", "good"), (tmp_path / "new", "newer")]:
+        where.mkdir()
+        (where / "x").write_text(text)
+    files.restore(place)  # stopped between the renames: the old one returns
+    assert (place / "x").read_text() == "good"
+    files.swap(tmp_path / "new", place)
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
+    assert (place / "x").read_text() == "newer"
+
+
+def quick(monkeypatch, source, target="pass"):
+    """Pages run by a program of one line instead of a kernel."""
+    program = (
+        "import sys, json, pathlib; where = pathlib.Path(sys.argv[2]); "
+        f"out = pathlib.Path(sys.argv[4], json.loads(sys.argv[3])['out']); {source}; {target}"
+    )
+    popen = subprocess.Popen
+
+    def run(command, **options):
+        return popen([sys.executable, "-c", program, *command[3:]], **options)
+
+    monkeypatch.setattr(build.subprocess, "Popen", run)
+
+
+COPY = "where.write_bytes(pathlib.Path(sys.argv[1]).read_bytes()); (out / 'a.csv').write_text('1')"
+
+
+def test_a_page_given_twice_runs_once_and_leaves_its_neighbours_work(checkout, monkeypatch, capsys):
+    write(checkout, "01-first-long")
+    other = checkout / "build" / "work" / "01-first-long-0123456789abcdef"
+    stale = checkout / "build" / "work" / "01-first-0123456789abcdef"
+    for folder in (other, stale):
+        folder.mkdir(parents=True)
+    quick(monkeypatch, COPY)
+    assert run(checkout, names=["01-first", "01-first"]) == 0
+    assert capsys.readouterr().out.count("01-first: running") == 1
+    assert other.exists()
+    assert not stale.exists()
+
+
+def test_the_pages_process_knows_the_store_and_the_sizes(checkout, monkeypatch):
+    asked = "import os; (out / 'env.json').write_text(json.dumps(dict(os.environ)))"
+    quick(monkeypatch, COPY, asked)
+    assert run(checkout, names=["01-first"], parameters={"n": "5"}) == 0
+    [path] = checkout.glob("build/custom/*/pages/01-first/env.json")
+    known = json.loads(path.read_text())
+    assert known["VITLAB_TRIALS"] == str(checkout / "build" / "trials")
+    assert known["VITLAB_PROFILES"] == str(checkout / "notebooks" / "profiles.yml")
+
+
+def test_a_full_disk_stops_one_page_not_the_others(checkout, monkeypatch, capsys):
+    quick(monkeypatch, COPY)
+    full = OSError(28, "No space left on device")
+
+    def write_json(path, value):
+        if "01-first" in str(path):
+            raise full
+        files.write_json(path, value)
+
+    monkeypatch.setattr(build, "write_json", write_json)
+    assert run(checkout) == 1
+    said = capsys.readouterr()
+    assert "FAILED 01-first: [Errno 28]" in said.err
+    assert "02-second: done" in said.out
+
+
+# --- no text is code ------------------------------------------------------------------------------
+
+HOSTILE = [
+    "{{ cycler.__init__.__globals__.os.system('touch EXECUTED') }}",
+    "{% for x in (1,) %}EXECUTED{% endfor %}",
+    "<svg onload=alert(1)>",
+    "</code></p><script>alert(1)</script>",
+    "x\n\n<script>alert(1)</script>\n\n# Heading",
+    "x\n:::\n\n```{code-cell}\nboom\n```\n{raw}`<b>`",
+    "{eval-rst}`x` {download}`/etc/passwd` $\\alpha$ [a](javascript:b) ![i](j.png) |s| *b* `c`",
+    '" onmouseover="alert(1)',
+    "1. list", "- list", "# heading", "% comment", ":::{error}", "~~~", "(target)=", "{{ ledger }}",
+]  # fmt: skip
+
+
+def hostile_site(place, word):
+    """What is staged of a page, the front page and the status page, a word wherever one enters."""
+    _, folder = finished(place, "01-first")
+    state = build._state(folder) | dict.fromkeys(("machine", "commit", "versions"), word)
+    state |= {"settings": {"images": word}, "reason": word, "key": word}
+    (folder / "failure.json").write_text(json.dumps({"error": word, "time": word}))
+    name = word.replace("/", "-")
+    (folder / f"{name}.csv").write_text("a\n1\n")
+    kept = place / "kept"
+    kept.mkdir()
+    pd.DataFrame({word: [word, "2"]}).to_csv(kept / f"{name}.csv", index=False)
+    number = {"quantity": word, "value": 0.5, "low": 0.4, "high": 0.6, "n": 1000, "unit": word}
+    record = {
+        "paper": word, "claim": word, "statement": word, "verdict": "holds", "reason": word,
+        "miniature": True, "page": word, "profile": "mini", "fresh": [number] * 3,
+        "published": [{"model": word, "condition": word, "value": 1, "unit": word, "exact": 0}] * 3,
+        "recorded": [{"run": word, "fresh": [number]}],
+    }  # fmt: skip
+    run = {
+        "run": word, "folder": kept, "models": [{"name": word, "source": word}],
+        "claims": [record], "state": state | {"image sets": [{"n": 5, "fingerprint": word}]},
+    }  # fmt: skip
+    page = book.staged_page("01-first", folder, state, [run], "https://github.com/a/b")
+    never = book.staged_page(word, folder, {})
+    staged = [cell.source for cell in [*page.cells[1:3], *page.cells[-2:], *never.cells]]
+    prose = place / "prose"
+    prose.mkdir()
+    (prose / "ledger.js").write_text("let x = 1;")
+    (prose / "intro.md").write_text(book.small_intro({word: word}))
+    (prose / "status.md").write_text("# Status\n\n{{ status }}\n")
+    book.fill(prose, [record], {word: folder}, {word: state})
+    return staged + [path.read_text() for path in sorted(prose.glob("*.md"))]
+
+
+class Tags(HTMLParser):
+    """The tags of a piece of HTML with their attributes' names."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, *(name for name, _ in attributes)))
+
+    def handle_endtag(self, tag):
+        self.found.append(("/", tag))
+
+
+def structure(text):
+    """What MyST makes of a text, the text itself aside; substitutions are on, to be strict."""
+    extensions = {"amsmath", "colon_fence", "deflist", "dollarmath", "html_image", "substitution"}
+    parser = create_md_parser(MdParserConfig(enable_extensions=extensions), RendererHTML)
+
+    def read(tokens):
+        for token in tokens:
+            html_tags = Tags(token.content).found if token.type.startswith("html") else []
+            info = "" if token.type == "text" else token.info
+            yield token.type, info, html_tags, list(read(token.children or []))
+
+    return list(read(parser.parse(text)))
+
+
+@pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
+def test_text_in_a_page_stays_text(checkout, tmp_path, word):
+    """A hostile word makes of a page what a harmless one does: same blocks, tags, roles."""
+    shutil.copytree(checkout, tmp_path / "other")
+    hostile, harmless = hostile_site(checkout, word), hostile_site(tmp_path / "other", "word")
+    assert len(hostile) == len(harmless) > 5
+    for ours, theirs in zip(hostile, harmless, strict=True):
+        assert structure(ours) == structure(theirs), ours
+    shown = " ".join(html.unescape(" ".join(hostile)).split())
+    assert shown.count(" ".join(word.split())) >= 20, "and it is there to be read"
+
+
+@pytest.mark.build
+def test_a_hostile_page_is_built_and_nothing_of_it_is_executed(checkout, monkeypatch):
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    for name in ("01-first", "02-second"):
+        _, folder = finished(checkout, name)
+        error = f"{HOSTILE[0]} {HOSTILE[2]} {HOSTILE[6]}"
+        (folder / "failure.json").write_text(json.dumps({"error": error, "time": "now"}))
+        shutil.rmtree(folder / "claims")
+        state = build._state(folder) | {"files": {}}
+        (folder / "state.json").write_text(json.dumps(state))
+    states = {name: state for name in ("01-first", "02-second")}
+    base = checkout / "build"
+    build.write_json(base / "ledger.json", [])
+    build._site(checkout, base, states, [], {})
+    page = (base / "html" / "notebooks" / "01-first.html").read_text()
+    assert "cycler" in page
+    assert "<svg onload" not in page
+    assert not list(checkout.rglob("EXECUTED"))
