@@ -13,6 +13,7 @@ Without a page: `accuracy`, `occlusion` and `shape_bias` take any models and ima
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -154,6 +155,11 @@ class Lab:
                     "and images= that go together, e.g. models=efficientnet-lite0 for photographs"
                 )
             self.size = self.models[0].size
+        self.regroup(lambda net: net.group)
+
+    def regroup(self, group_of: Callable[[Model], str]) -> None:
+        """Give every model the group that is said of it, and print the groups."""
+        self.models = [replace(net, group=group_of(net)) for net in self.models]
         self.groups = by_group(self.models)
         self.first = {g: next(n for n in self.models if n.group == g) for g in self.groups}
         for group, members in self.groups.items():
