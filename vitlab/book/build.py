@@ -31,7 +31,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from vitlab import claims, models
-from vitlab.book import pages, recorded
+from vitlab.book import api, pages, recorded
 from vitlab.book import site as book
 from vitlab.book.pages import Page
 from vitlab.files import (
@@ -396,6 +396,7 @@ def _site(
         records = [record for record in records if record["page"]]
         (staged / "book" / "intro.md").write_text(book.small_intro(parameters))
     book.fill(staged / "book", records, folders, states)
+    (staged / "book" / "api.md").write_text(api.markdown())
     config = read_yaml(root / "_config.yml")
     book.link(config, address)
     if not address:
