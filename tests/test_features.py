@@ -184,7 +184,7 @@ def test_pixels_beyond_0_to_1_are_refused(kind, take, stack):
     model = load(f"mini/{kind}-0", "cpu")
     with pytest.raises(ValueError, match="these go from 0 to 255"):
         take(model, 255 * stack[:2])
-    with pytest.raises(ValueError, match="not torch.uint8"):
+    with pytest.raises(ValueError, match=r"not torch\.uint8"):
         take(model, (255 * stack[:2]).byte())
 
 
