@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from vitlab.conditions import CLEAN
+from vitlab.conditions.condition import CLEAN
 from vitlab.images.images import Images
 from vitlab.inside.tokens import why_not
 from vitlab.models.model import Model
