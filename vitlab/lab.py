@@ -183,6 +183,10 @@ class Lab:
                 print(f"left out: {name} ({reason})")
         return [net for net in among if not why[net.name]]
 
+    def named(self, part: str, group: str) -> str:
+        """The model that a claim is about, by a part of its name; its group where it is not run."""
+        return next((net.name for net in self.models if part in net.name), group)
+
     # --- measuring --------------------------------------------------------------------------------
 
     def trials(
