@@ -19,9 +19,13 @@ from PIL import Image
 from torch import Tensor
 
 from vitlab.files import digest, whole
-from vitlab.images.catalogue import SUFFIXES, DataError, folder, path
+from vitlab.images.catalogue import SUFFIXES, folder, path
+from vitlab.images.images import DataError
 
-CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 SPLITS = {"train": 50_000, "test": 10_000}
 _ARCHIVE = "cifar-10-binary.tar.gz"
 _RECORD = 1 + 3 * 32 * 32  # a label, then 32 x 32 reds, greens, blues
@@ -47,19 +51,19 @@ def fingerprint() -> str:
 
 
 def _decoded() -> Path:
-    place = path("cifar-10")
+    return _decode(path("cifar-10"))
+
+
+@cache
+def _decode(place: Path) -> Path:
+    """The file of the decoded set, made where there is none of these files; looked for once."""
     files = _batches(place) or [*_images(place, "train"), *_images(place, "test")]
     if not files:
         raise DataError(
             f"{place} holds neither {_ARCHIVE} nor its .bin files nor folders train/ and test/ "
             f"with a folder per class ({', '.join(CLASSES)})"
         )
-    return _decode(place, digest(*(f"{f.relative_to(place)} {f.stat().st_size}" for f in files)))
-
-
-@cache
-def _decode(place: Path, source: str) -> Path:
-    """The file of the decoded set; made where it is not there yet. source: a key of its files."""
+    source = digest(*(f"{file.relative_to(place)} {file.stat().st_size}" for file in files))
     kept = folder() / ".decoded" / f"cifar-10-{source}.npz"
     if kept.exists():
         return kept
@@ -75,7 +79,7 @@ def _decode(place: Path, source: str) -> Path:
     for values in arrays.values():
         content.update(values.tobytes())
     with whole(kept) as part:
-        np.savez(part, digest=np.array(content.hexdigest()[:16]), **arrays)
+        np.savez(part, **arrays, digest=np.array(content.hexdigest()[:16]))  # type: ignore[arg-type]
     return kept
 
 

@@ -25,6 +25,6 @@ def cnn() -> ResNet:
         stem_type="deep",
         stem_width=10,
     )
-    net.conv1 = nn.Conv2d(3, 20, 3, padding=1, bias=False)
-    net.bn1, net.maxpool = nn.BatchNorm2d(20), nn.Identity()
+    net.conv1 = nn.Conv2d(3, 20, 3, padding=1, bias=False)  # type: ignore[assignment]
+    net.bn1, net.maxpool = nn.BatchNorm2d(20), nn.Identity()  # type: ignore[assignment]
     return net

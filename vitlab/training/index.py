@@ -7,35 +7,35 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vitlab import models
 from vitlab.files import whole, write_json, write_text
+from vitlab.models import hub
 from vitlab.training.recipe import Recipe, recipes
 
 
 def curves() -> dict[str, list[dict[str, float]]]:
     """Training curves by model: images shown so far, loss of that batch, accuracy when watched."""
-    path = models.ZOO / "curves.json"
+    path = hub.ZOO / "curves.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def publish(recipe: Recipe, record: dict[str, Any], work: Path) -> None:
     """Put finished weights into ``vitlab/zoo``, their record and curve into its two tables."""
     entry = {k: v for k, v in record.items() if k not in ("curve", "stamp")}
-    models.ZOO.mkdir(exist_ok=True)
+    hub.ZOO.mkdir(exist_ok=True)
     with open(work / "index.lock", "w") as lock:  # two trainings may end at once
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with whole(models.ZOO / record["file"]) as part:
+        with whole(hub.ZOO / record["file"]) as part:
             part.write_bytes((work / record["file"]).read_bytes())
         told = curves() | {recipe.name: record["curve"]}
         lines = (f" {json.dumps(name)}: {json.dumps(told[name])}" for name in _sorted(told))
-        write_text(models.ZOO / "curves.json", "{\n" + ",\n".join(lines) + "\n}\n")
-        path = models.ZOO / "index.json"
+        write_text(hub.ZOO / "curves.json", "{\n" + ",\n".join(lines) + "\n}\n")
+        path = hub.ZOO / "index.json"
         index = json.loads(path.read_text()) if path.exists() else {"zoos": {}, "models": {}}
         index["zoos"][recipe.zoo] = {"classes": recipe.classes, "config": recipe.config}
         entries = index["models"] | {recipe.name: entry}
         index["models"] = {name: entries[name] for name in _sorted(entries)}
         write_json(path, index)
-    models.zoo.cache_clear()
+    hub.zoo.cache_clear()
 
 
 def _sorted(names: dict[str, Any]) -> list[str]:
@@ -45,9 +45,9 @@ def _sorted(names: dict[str, Any]) -> list[str]:
 
 def table() -> str:
     """Every recipe in a line: name, architecture, group, objective, accuracy where trained."""
-    rows = [("name", "architecture", "group", "objective", "accuracy")]
+    rows: list[tuple[str, ...]] = [("name", "architecture", "group", "objective", "accuracy")]
     for name, recipe in recipes().items():
-        trained = models.zoo().get(name)
+        trained = hub.zoo().get(name)
         reached = f"{trained['accuracy']:.4f}" if trained else "not trained"
         rows.append((name, recipe.arch, recipe.group, *recipe.objective, reached))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

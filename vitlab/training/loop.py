@@ -20,9 +20,10 @@ from safetensors.torch import save_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from vitlab import models
 from vitlab.files import digest, nearest, sha256, whole, write_json
-from vitlab.models import ARCHITECTURES, Model
+from vitlab.models.hub import load
+from vitlab.models.model import Model
+from vitlab.models.small import ARCHITECTURES
 from vitlab.training import index
 from vitlab.training.augmentation import AUGMENTATIONS, Batch
 from vitlab.training.objectives import OBJECTIVES
@@ -39,7 +40,7 @@ def begin(recipe: Recipe, device: str) -> Model:
     torch.manual_seed(STREAMS[recipe.streams].weights(recipe.seed))
     net = ARCHITECTURES[recipe.arch]().to(device)
     if recipe.start:
-        net.load_state_dict(models.load(recipe.start, device).net.state_dict())
+        net.load_state_dict(load(recipe.start, device).net.state_dict())
     if recipe.channels_last:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not recipe.fused_attention:
@@ -83,7 +84,7 @@ def train(recipe: Recipe, work: Path, stop_after: int = 0) -> dict[str, Any]:
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     source = SOURCES[recipe.images]
-    origins = {name: models.load(name, device) for name in recipe.learns_from}
+    origins = {name: load(name, device) for name in recipe.learns_from}
     stamp = digest(recipe.digest, source.fingerprint(), *(m.weights for m in origins.values()))
     stem = work / recipe.name
     checkpoint_file, record_file = (
@@ -149,7 +150,7 @@ def train(recipe: Recipe, work: Path, stop_after: int = 0) -> dict[str, Any]:
             score = accuracy(model, source, source.watched, min(_WATCHED_IMAGES, source.tested))
             shown = {"images": step * recipe.batch, "loss": round(loss.item(), 4)}
             curve.append({**shown, "accuracy": score})
-            bar.set_postfix(loss=f"{loss.item():.3f}", **{source.watched: f"{score:.3f}"})
+            bar.set_postfix({"loss": f"{loss.item():.3f}", source.watched: f"{score:.3f}"})
         if time.monotonic() - saved_at > _CHECKPOINT_SECONDS or step == stop_after:
             saved_at = time.monotonic()
             with whole(checkpoint_file) as part:

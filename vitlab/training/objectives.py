@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitlab.models import Model
+from vitlab.models.model import Model
 from vitlab.training.augmentation import Batch
 
 
@@ -57,8 +57,9 @@ def distillation(
     if temperature is None:
         learned = F.cross_entropy(by_teacher, advice.argmax(1))
     else:
-        soft = [(said / temperature).log_softmax(1) for said in (by_teacher, advice)]
-        learned = F.kl_div(*soft, reduction="batchmean", log_target=True) * temperature**2
+        own_soft, soft = ((x / temperature).log_softmax(1) for x in (by_teacher, advice))
+        apart = F.kl_div(own_soft, soft, reduction="batchmean", log_target=True)
+        learned = temperature**2 * apart
     return (own + learned) / 2
 
 

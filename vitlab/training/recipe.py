@@ -18,7 +18,9 @@ from typing import Any
 import yaml
 
 from vitlab.files import digest, nearest
-from vitlab.models import ARCHITECTURES, PRECISIONS, ZOO
+from vitlab.models.hub import ZOO
+from vitlab.models.model import PRECISIONS
+from vitlab.models.small import ARCHITECTURES
 from vitlab.training.augmentation import AUGMENTATIONS
 from vitlab.training.objectives import OBJECTIVES
 from vitlab.training.schedule import SCHEDULES, STREAMS
@@ -86,6 +88,8 @@ class Recipe:
             raise self._error("batch", f"{self.batch} of {self.image_count} images")
         if not isinstance(self.objective, dict) or len(self.objective) != 1:
             raise self._error("objective", f"{self.objective!r} is not one name with its settings")
+        if not isinstance(self.augmentation, dict):
+            raise self._error("augmentation", f"{self.augmentation!r} is not names with settings")
         self._check("objective", OBJECTIVES)
         self._check("augmentation", AUGMENTATIONS)
 
