@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from vitlab.files import digest, nearest, sha256, whole, write_json
@@ -73,6 +74,13 @@ def accuracy(model: Model, source: Source, split: str, count: int) -> float:
     return right / count
 
 
+def _objective(recipe: Recipe, origins: dict[str, Model]) -> Callable[[Model, Batch], Tensor]:
+    """The recipe's objective with its settings; models named there come loaded."""
+    ((name, settings),) = recipe.objective.items()
+    named = {k: origins[v] if k == "teacher" else v for k, v in settings.items()}
+    return partial(OBJECTIVES[name], **named)
+
+
 def train(recipe: Recipe, work: Path, stop_after: int = 0) -> dict[str, Any]:
     """Train one model and return its record for the index, with its curve.
 
@@ -86,14 +94,9 @@ def train(recipe: Recipe, work: Path, stop_after: int = 0) -> dict[str, Any]:
     source = SOURCES[recipe.images]
     origins = {name: load(name, device) for name in recipe.learns_from}
     stamp = digest(recipe.digest, source.fingerprint(), *(m.weights for m in origins.values()))
-    stem = work / recipe.name
-    checkpoint_file, record_file = (
-        stem.with_name(f"{stem.name}{end}") for end in (".checkpoint.pt", ".json")
-    )
-    if record_file.exists() and (weights := _weights_file(recipe, work)).exists():
-        record = json.loads(record_file.read_text())
-        if record["stamp"] == stamp and record["sha256"] == sha256(weights):
-            return record
+    checkpoint_file = work / f"{recipe.name}.checkpoint.pt"
+    if done := _finished(recipe, work, stamp):
+        return done
 
     pictures, labels = source.learned(recipe.image_count, work)
     model = begin(recipe, device)
@@ -104,9 +107,7 @@ def train(recipe: Recipe, work: Path, stop_after: int = 0) -> dict[str, Any]:
         weight_decay=recipe.weight_decay,
         fused=True,
     )
-    ((name, settings),) = recipe.objective.items()
-    named = {k: origins[v] if k == "teacher" else v for k, v in settings.items()}
-    objective = partial(OBJECTIVES[name], **named)
+    objective = _objective(recipe, origins)
     step, curve, seconds, stream = 0, [], 0.0, None
     if checkpoint_file.exists():
         saved = torch.load(checkpoint_file, map_location=device, weights_only=True)
@@ -175,8 +176,13 @@ def train(recipe: Recipe, work: Path, stop_after: int = 0) -> dict[str, Any]:
     return record
 
 
-def _weights_file(recipe: Recipe, work: Path) -> Path:
-    return work / f"{recipe.name}.safetensors"
+def _finished(recipe: Recipe, work: Path, stamp: str) -> dict[str, Any] | None:
+    """The record of a training that is finished and of this very stamp; None if there is none."""
+    record_file, weights = (work / f"{recipe.name}.{end}" for end in ("json", "safetensors"))
+    if not (record_file.exists() and weights.exists()):
+        return None
+    record = json.loads(record_file.read_text())
+    return record if (record["stamp"], record["sha256"]) == (stamp, sha256(weights)) else None
 
 
 def finish(recipe: Recipe, model: Model, work: Path, **facts: Any) -> dict[str, Any]:
@@ -184,7 +190,7 @@ def finish(recipe: Recipe, model: Model, work: Path, **facts: Any) -> dict[str, 
 
     What is measured is what is shipped: the weights after rounding. facts: more for the record.
     """
-    source, path = SOURCES[recipe.images], _weights_file(recipe, work)
+    source, path = SOURCES[recipe.images], work / f"{recipe.name}.safetensors"
     half = {
         k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
         for k, v in model.net.state_dict().items()
