@@ -24,13 +24,15 @@ from vitlab import models
 from vitlab.images import load as data
 from vitlab.inside import tokens as features
 from vitlab.models import Model, ModelError, hub, identity, taxonomy
-from vitlab.training import loop as train
+from vitlab.training import index, loop
+from vitlab.training.recipe import recipes
+from vitlab.training.sources import SOURCES
 
 
 def test_names_and_patterns():
     assert models.select("mini/vit-?") == ["mini/vit-0", "mini/vit-1", "mini/vit-2"]
     assert models.select("mini/cnn-1, mini/cnn-1,mini/vit-0") == ["mini/cnn-1", "mini/vit-0"]
-    assert len(models.select("mini/*")) == len(train.plan())
+    assert len(models.select("mini/*")) == sum(name.startswith("mini/") for name in recipes())
 
 
 @pytest.mark.parametrize(
@@ -80,11 +82,12 @@ def test_timm_names_are_completed_with_their_tag():
 
 
 def test_damaged_weights_are_refused(tmp_path, monkeypatch):
-    index = json.loads((models.ZOO / "index.json").read_text())
+    listed = json.loads((models.ZOO / "index.json").read_text())
     name = "mini/cnn-0"
-    content = bytearray((models.ZOO / index["models"][name]["file"]).read_bytes())
+    content = bytearray((models.ZOO / listed["models"][name]["file"]).read_bytes())
     content[-1] ^= 1
-    (tmp_path / index["models"][name]["file"]).write_bytes(content)
+    (tmp_path / "mini").mkdir()
+    (tmp_path / listed["models"][name]["file"]).write_bytes(content)
     monkeypatch.setattr(hub, "ZOO", tmp_path)
     with pytest.raises(models.ModelError, match=r"weights of mini/cnn-0 are damaged.*make zoo"):
         models.load(name)
@@ -111,28 +114,33 @@ def test_a_miniature_sees_a_stimulus_as_it_is_and_anything_else_resized():
 
 def test_the_zoo_is_what_its_index_says():
     zoo = models.zoo()
-    assert list(zoo) == list(train.plan())
+    assert list(zoo) == [name for name in recipes() if name in zoo]
     for name, entry in zoo.items():
         model = models.load(name)
         assert sum(p.numel() for p in model.net.parameters()) == entry["parameters"]
-        recipe = {**train.RECIPE, **entry.get("recipe", {})}
-        steps = recipe["images"] // recipe["batch"] * recipe["epochs"]
-        assert entry["curve"][-1]["images"] == steps * recipe["batch"]
+        assert model.classes == recipes()[name].classes
+        if name in index.curves():
+            steps = recipes()[name].steps
+            assert index.curves()[name][-1]["images"] == steps * recipes()[name].batch
+    mini = [name for name in zoo if name.startswith("mini/")]
+    for name in mini:
+        steps = recipes()[name].steps
         assert steps == pytest.approx(4000, rel=0.01), "all learn for equally many steps"
-    sizes = {name: entry["parameters"] for name, entry in zoo.items()}
+    sizes = {name: zoo[name]["parameters"] for name in mini}
     del sizes["mini/vit-patch32-0"]  # its patches hold 3,072 numbers each
     for size in sizes.values():
         assert size == pytest.approx(sizes["mini/vit-0"], rel=0.1)
-    assert sum(path.stat().st_size for path in models.ZOO.iterdir()) < 40e6
+    assert sum(path.stat().st_size for path in models.ZOO.glob("mini/*")) < 40e6
 
 
 def test_natural_models_are_good_and_equally_so():
-    natural = {n: e for n, e in models.zoo().items() if e["group"] in ("ViT", "CNN")}
+    plain = {n: e for n, e in models.zoo().items() if e["group"] in ("ViT", "CNN")}
+    natural = {n: e for n, e in plain.items() if n.startswith("mini/")}
     assert len(natural) == 6
     measured = {}
     for name, entry in natural.items():
-        net = models.load(name).net
-        measured[name] = train._accuracy(net, "test", "natural", 480, "cpu")
+        model = models.load(name)
+        measured[name] = loop.accuracy(model, SOURCES["stimuli/natural"], "test", 480)
         assert measured[name] >= 0.97
         assert measured[name] == pytest.approx(entry["accuracy"], abs=0.01)
     vit, cnn = (np.mean([measured[n] for n in natural if kind in n]) for kind in ("vit", "cnn"))

@@ -1,56 +1,192 @@
+import io
+import json
+import math
+import tarfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
 import torch
+import yaml
+from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
-from vitlab.training import loop as train
+from vitlab import cli, models, plots
+from vitlab.images import cifar
+from vitlab.images.images import DataError
+from vitlab.models import hub
+from vitlab.training import augmentation, index, loop, objectives, sources
+from vitlab.training.augmentation import Batch
+from vitlab.training.recipe import RecipeError, read, recipes
+from vitlab.training.schedule import SCHEDULES, STREAMS, epoch_generator
 
-TINY = {**train.RECIPE, "images": 128, "epochs": 3}
+
+@pytest.fixture(autouse=True)
+def few_tested(monkeypatch):
+    for name in ("stimuli/natural", "stimuli/stylised"):
+        monkeypatch.setitem(sources.SOURCES, name, replace(sources.SOURCES[name], tested=16))
 
 
-def test_a_broken_off_training_reaches_the_same_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "TEST_IMAGES", 16)
-    whole = train.train("mini/cnn-0", tmp_path / "a", _with(tmp_path / "a"))
-    assert train.train("mini/cnn-0", tmp_path / "b", _with(tmp_path / "b"), stop_after=7) == {}
-    assert not (tmp_path / "b" / "cnn-0.safetensors").exists()
-    resumed = train.train("mini/cnn-0", tmp_path / "b", TINY)
+def tiny(name, **changes):
+    return replace(recipes()[name], **{"image_count": 128, "epochs": 3, **changes})
+
+
+# --- the loop
+
+
+@pytest.mark.parametrize(
+    ("streams", "augmented"), [("keyed", {}), ("sequential", {"flip": {}, "crop": {"padding": 4}})]
+)
+def test_a_broken_off_training_reaches_the_same_weights(tmp_path, streams, augmented):
+    """Whether its random choices are keyed or come from one stream; it stops within an epoch."""
+    recipe = tiny("mini/cnn-0", augmentation=augmented, streams=streams)
+    whole = loop.train(recipe, tmp_path / "a")
+    assert loop.train(recipe, tmp_path / "b", stop_after=7) == {}
+    assert not (tmp_path / "b" / "mini" / "cnn-0.safetensors").exists()
+    resumed = loop.train(recipe, tmp_path / "b")
     assert resumed["sha256"] == whole["sha256"]
     assert resumed["curve"] == whole["curve"]
 
 
-def _with(folder):
-    folder.mkdir()
-    return TINY
-
-
-def test_a_finished_training_is_not_repeated_but_another_recipe_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "TEST_IMAGES", 16)
-    recipe = {**TINY, "epochs": 1}
-    first = train.train("mini/cnn-1", tmp_path, recipe)
-    assert train.train("mini/cnn-1", tmp_path, recipe) == first
-    other = train.train("mini/cnn-1", tmp_path, {**recipe, "learning_rate": 2e-3})
+def test_a_finished_training_is_not_repeated_but_another_recipe_is(tmp_path):
+    recipe = tiny("mini/cnn-1", epochs=1)
+    first = loop.train(recipe, tmp_path)
+    assert loop.train(recipe, tmp_path) == first
+    other = loop.train(replace(recipe, learning_rate=2e-3), tmp_path)
     assert other["sha256"] != first["sha256"]
 
 
-def test_shipped_weights_are_16_bit(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "TEST_IMAGES", 16)
-    record = train.train("mini/vit-0", tmp_path, {**TINY, "epochs": 1})
+def test_shipped_weights_are_16_bit(tmp_path):
+    record = loop.train(tiny("mini/vit-0", epochs=1), tmp_path)
     kinds = {v.dtype for v in load_file(tmp_path / record["file"]).values()}
     assert kinds == {torch.float16}
 
 
-def test_distillation_is_half_the_labels_and_half_the_teacher():
+def test_one_step_by_hand(tmp_path, monkeypatch):
+    """AdamW's first step moves a weight by the rate against its gradient's sign, after decay."""
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 16))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    monkeypatch.setitem(models.ARCHITECTURES, "vit", lambda: net)
+    recipe = tiny("mini/vit-0", image_count=32, epochs=1, warm_up=0.0, weight_decay=0.1)
+    loop.train(recipe, tmp_path, stop_after=1)
+    pictures, labels = sources.SOURCES[recipe.images].learned(32, tmp_path)
+    seen = ((pictures.double() / 255 - 0.5) / 0.25).mean((2, 3))
+    weight, bias = before["2.weight"].double(), before["2.bias"].double()
+    wanted = torch.eye(16, dtype=torch.float64)[labels] * 0.9 + 0.1 / 16
+    surplus = (seen @ weight.T + bias).softmax(1) - wanted
+    for key, value, gradient in (
+        ("2.weight", weight, surplus.T @ seen / 32),
+        ("2.bias", bias, surplus.mean(0)),
+    ):
+        expected = value * (1 - 1e-3 * 0.1) - 1e-3 * gradient.sign()
+        torch.testing.assert_close(net.state_dict()[key].double(), expected, atol=1e-6, rtol=0)
+
+
+def test_a_student_is_taught_and_a_smaller_share_is_taken_from_the_front(tmp_path):
+    student = loop.train(tiny("mini/vit-shape-distilled-0", image_count=64, epochs=1), tmp_path)
+    keys = load_file(tmp_path / student["file"])
+    assert {"head.weight", "head_dist.weight"} <= set(keys)
+    pictures, labels = sources.SOURCES["stimuli/natural"].learned(64, tmp_path)
+    more, _ = sources.SOURCES["stimuli/natural"].learned(96, tmp_path)
+    assert torch.equal(more[:64], pictures)
+    assert labels[:18].tolist() == [*range(16), 0, 1]
+
+
+def test_a_start_is_another_models_weights():
+    model = loop.begin(tiny("mini/vit-1", start="mini/vit-0"), "cpu")
+    trained = models.load("mini/vit-0", "cpu").net.state_dict()
+    assert all(torch.equal(v, trained[k]) for k, v in model.net.state_dict().items())
+    assert all(p.requires_grad for p in model.net.parameters())
+
+
+def test_half_precision_without_the_fused_kernel_gives_nearly_the_same_loss():
+    pixels, labels = torch.rand(8, 3, 32, 32), torch.arange(8)
+    batch = Batch(pixels, labels, labels, 0, 0, 0, torch.Generator())
+    fast = loop.begin(recipes()["photos/vit-0"], "cpu")
+    slow = loop.begin(
+        replace(recipes()["photos/vit-0"], precision="float32", fused_attention=True), "cpu"
+    )
+    assert not any(getattr(part, "fused_attn", False) for part in fast.net.modules())
+    assert any(getattr(part, "fused_attn", False) for part in slow.net.modules())
+    found = [objectives.labels(model, batch) for model in (fast, slow)]
+    assert found[0].dtype == torch.float32
+    assert found[0] != found[1]
+    torch.testing.assert_close(*found, atol=0.02, rtol=0)
+
+
+# --- schedules and streams
+
+
+def test_learning_rates_against_their_description():
+    rates = [SCHEDULES["cosine"](i, 100, 0.1) for i in range(100)]
+    assert rates[:10] == pytest.approx([i / 10 for i in range(1, 11)])
+    assert rates[55] == pytest.approx(0.5)
+    rates = [SCHEDULES["cosine from zero"](i, 100, 0.1) for i in range(101)]
+    assert rates[:10] == pytest.approx([i / 10 for i in range(10)])
+    assert rates[10] == max(rates) == pytest.approx(1)
+    assert rates[55] == pytest.approx((1 + math.cos(math.pi / 2)) / 2)
+    assert rates[100] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_every_epoch_shows_every_image_in_an_order_of_its_own(streams):
+    orders = [STREAMS[streams].order(3, e, 50, epoch_generator(3, e)) for e in (0, 1, 0)]
+    assert all(sorted(order.tolist()) == list(range(50)) for order in orders)
+    assert torch.equal(orders[0], orders[2])
+    assert not torch.equal(orders[0], orders[1])
+
+
+# --- objectives
+
+
+class Answering(nn.Module):
+    """A network that gives the same answers whatever it sees."""
+
+    def __init__(self, *logits):
+        super().__init__()
+        self.said = nn.ParameterList(logits)
+
+    def set_distilled_training(self, on):
+        self.on = on
+
+    def forward(self, pixels):
+        return tuple(self.said) if len(self.said) > 1 else self.said[0]
+
+
+def answering(*logits):
+    return models.Model("answering", Answering(*logits), "", "stimuli", "")
+
+
+@pytest.mark.parametrize("temperature", [None, 3.0])
+def test_distillation_is_half_the_labels_and_half_the_teacher(temperature):
     """Against the sums written out."""
     torch.manual_seed(0)
-    by_class, by_teacher = torch.randn(2, 5, 16, dtype=torch.float64)
-    rows, advice = torch.arange(5), torch.tensor([3, 0, 0, 15, 7])
-    shares = torch.rand(5, 16, dtype=torch.float64).softmax(1)
+    by_class, by_teacher, advice = torch.randn(3, 5, 16)
+    shares, rows = torch.rand(5, 16).softmax(1), torch.arange(5)
+    batch = Batch(torch.zeros(5, 3, 64, 64), shares, rows, 0, 0, 0, torch.Generator())
     own = -(shares * by_class.log_softmax(1)).sum(1).mean()
-    learned = -by_teacher.log_softmax(1)[rows, advice].mean()
-    found = train._loss((by_class, by_teacher), shares, advice, smoothing=0.0)
+    if temperature is None:
+        learned = -by_teacher.log_softmax(1)[rows, advice.argmax(1)].mean()
+    else:
+        p, q = ((x / temperature).softmax(1) for x in (advice, by_teacher))
+        learned = temperature**2 * (p * (p / q).log()).sum(1).mean()
+    found = objectives.distillation(
+        answering(by_class, by_teacher), batch, teacher=answering(advice), temperature=temperature
+    )
     torch.testing.assert_close(found, (own + learned) / 2)
-    smoothed = train._loss(by_class, rows, None, smoothing=0.1)
-    even = -by_class.log_softmax(1).mean()
-    plain = -by_class.log_softmax(1)[rows, rows].mean()
-    torch.testing.assert_close(smoothed, 0.9 * plain + 0.1 * even)
+
+
+def test_smoothed_labels():
+    torch.manual_seed(0)
+    logits, rows = torch.randn(5, 16), torch.arange(5)
+    batch = Batch(torch.zeros(5, 3, 64, 64), rows, rows, 0, 0, 0, torch.Generator())
+    even, plain = -logits.log_softmax(1).mean(), -logits.log_softmax(1)[rows, rows].mean()
+    found = objectives.labels(answering(logits), batch, smoothing=0.1)
+    torch.testing.assert_close(found, 0.9 * plain + 0.1 * even)
+
+
+# --- augmentations
 
 
 def test_mixed_pictures_and_their_labels_are_mixed_alike():
@@ -60,12 +196,12 @@ def test_mixed_pictures_and_their_labels_are_mixed_alike():
     pixels = greys[:, None, None, None].expand(8, 3, 64, 64)
     kinds = set()
     for step in range(12):
-        mixed, shares = train.mixed(pixels, labels, (0, step))
+        mixed, shares = augmentation.mixed(pixels, labels, (0, step))
         torch.testing.assert_close(mixed.mean((1, 2, 3)), shares[:, :8] @ greys)
         torch.testing.assert_close(shares.sum(1), torch.ones(8))
         kinds.add("CutMix" if len(mixed[0].unique()) > 1 else "Mixup")
     assert kinds == {"CutMix", "Mixup"}
-    again, _ = train.mixed(pixels, labels, (0, 11))
+    again, _ = augmentation.mixed(pixels, labels, (0, 11))
     assert torch.equal(again, mixed)
 
 
@@ -73,24 +209,233 @@ def test_augmix_depends_on_the_pictures_key_alone():
     pictures = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
     keys = [(0, 0, 5), (0, 1, 5), (0, 0, 6)]
     before = torch.get_rng_state()
-    mixed = train._augmix(pictures, keys)
+    mixed = augmentation.augmixed(pictures, keys)
     assert torch.equal(torch.get_rng_state(), before)
     assert mixed.dtype == torch.uint8
-    assert torch.equal(train._augmix(pictures[2:], keys[2:])[0], mixed[2])
-    same = train._augmix(pictures[:1].repeat(2, 1, 1, 1), keys[:2])
+    assert torch.equal(augmentation.augmixed(pictures[2:], keys[2:])[0], mixed[2])
+    same = augmentation.augmixed(pictures[:1].repeat(2, 1, 1, 1), keys[:2])
     assert not torch.equal(same[0], same[1]), "another epoch, another mixture"
+    batch = Batch(pictures.float() / 255, torch.zeros(3), torch.tensor([5, 5, 6]), 0, 0, 9, None)
+    assert torch.equal(augmentation.augmix(batch).pixels[2], mixed[2].float() / 255)
 
 
-def test_what_a_special_model_learns_from(tmp_path, monkeypatch):
-    """A share of the images is taken from the front; a student keeps its teacher in the record."""
-    monkeypatch.setattr(train, "TEST_IMAGES", 16)
-    shrunk = {"images": 64, "epochs": 1}
-    small = {name: (*entry[:2], {**entry[2], **shrunk}) for name, entry in train.SPECIAL.items()}
-    monkeypatch.setattr(train, "SPECIAL", small)
-    student = train.train("mini/vit-shape-distilled-0", tmp_path)
-    assert student["recipe"]["teacher"] == "mini/cnn-stylised-0"
-    keys = load_file(tmp_path / student["file"])
-    assert {"head.weight", "head_dist.weight"} <= set(keys)
-    plain = train.train("mini/vit-sixteenth-0", tmp_path)
-    assert plain["recipe"] == shrunk
-    assert not torch.equal(keys["head.weight"], load_file(tmp_path / plain["file"])["head.weight"])
+def test_flips_and_crops_move_pictures_and_change_nothing_else():
+    """Every picture is found in the padded original, mirrored or not, where nothing was cut."""
+    torch.manual_seed(0)
+    pixels, labels = torch.rand(40, 3, 8, 8), torch.arange(40)
+    batch = Batch(pixels, labels, labels, 0, 0, 0, torch.Generator().manual_seed(1))
+    flipped = augmentation.flip(batch).pixels
+    turned = [torch.equal(a, b.flip(-1)) for a, b in zip(flipped, pixels, strict=True)]
+    kept = [torch.equal(a, b) for a, b in zip(flipped, pixels, strict=True)]
+    assert all(a != b for a, b in zip(turned, kept, strict=True))
+    assert 8 <= sum(turned) <= 32
+    colour = (0.1, 0.2, 0.3)
+    cropped = augmentation.crop(batch, padding=2, colour=colour).pixels
+    places = set()
+    for was, now in zip(pixels.numpy(), cropped.numpy(), strict=True):
+        around = np.tile(np.float32(colour)[:, None, None], (1, 12, 12))
+        around[:, 2:10, 2:10] = was
+        windows = [(i, j) for i in range(5) for j in range(5)]
+        (found,) = [
+            p for p in windows if (around[:, p[0] : p[0] + 8, p[1] : p[1] + 8] == now).all()
+        ]
+        places.add(found)
+    assert len(places) > 10
+
+
+# --- recipes, index, looks
+
+
+def table(**changes):
+    given = yaml.safe_load((models.ZOO / "recipes.yml").read_text())
+    record = {**given["mini"]["models"]["vit"], **changes}
+    return {"mini": {**given["mini"], "models": {"vit": record}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arch": "vot"}, r"mini/vit-0: arch: unknown 'vot'; nearest: .*vit"),
+        ({"image": 3}, r"mini/vit-0: unknown key 'image'; nearest: images"),
+        ({"images": "stimuli/natral"}, r"images: unknown 'stimuli/natral'; nearest: stimuli/nat"),
+        ({"objective": {"label": {}}}, r"objective: unknown 'label'; nearest: labels"),
+        ({"objective": {"labels": {"smooth": 1}}}, r"no setting 'smooth'; nearest: smoothing"),
+        ({"objective": {"distillation": {}}}, r"distillation needs a setting 'teacher'"),
+        ({"objective": "labels"}, r"objective: 'labels' is not one name with its settings"),
+        ({"augmentation": {"augmx": {}}}, r"augmentation: unknown 'augmx'; nearest: augmix"),
+        ({"augmentation": {"flip": {"odds": 1}}}, r"flip has no setting 'odds'; it has none"),
+        ({"augmentation": ["flip"]}, r"augmentation: \['flip'\] is not names with settings"),
+        ({"precision": "float8"}, r"precision: unknown 'float8'"),
+        ({"epochs": 0}, r"epochs: 0 is not a number above 0"),
+        ({"image_count": 8}, r"batch: 32 of 8 images"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_in_words(tmp_path, changes, message):
+    (tmp_path / "r.yml").write_text(yaml.safe_dump(table(**changes)))
+    with pytest.raises(RecipeError, match=message):
+        read(tmp_path / "r.yml")
+
+
+def test_a_recipe_that_lacks_something_and_a_table_that_is_none(tmp_path):
+    lacking = table()
+    del lacking["mini"]["shared"]["schedule"]
+    (tmp_path / "r.yml").write_text(yaml.safe_dump(lacking))
+    with pytest.raises(RecipeError, match="mini/vit-0: no schedule"):
+        read(tmp_path / "r.yml")
+    (tmp_path / "r.yml").write_text("mini: {models")
+    with pytest.raises(RecipeError, match=r"r\.yml is not a table of recipes"):
+        read(tmp_path / "r.yml")
+
+
+def test_the_index_holds_what_the_recipes_gave():
+    """A recipe that is changed after its training is found out, a new name or group is not one."""
+    for name, entry in models.zoo().items():
+        recipe = recipes()[name]
+        assert entry["recipe"] == recipe.digest
+        assert [entry[k] for k in ("arch", "group", "seed")] == [
+            getattr(recipe, k) for k in ("arch", "group", "seed")
+        ]
+        assert models.load(name, "cpu").config == recipe.config
+    recipe = recipes()["mini/vit-0"]
+    assert replace(recipe, name="mini/other-0", group="other").digest == recipe.digest
+    assert replace(recipe, epochs=5).digest != recipe.digest
+    assert recipes()["mini/vit-0"].config == models.MINI_CONFIG
+
+
+def test_every_group_of_the_zoos_has_a_look_of_its_own():
+    groups = {recipe.group for recipe in recipes().values()}
+    assert groups <= set(plots.COLOURS)
+    assert len(set(plots.COLOURS.values())) == len(plots.COLOURS)
+    for group in groups:
+        plots.plt.plot([0], [0], color=plots.colour(group), marker=plots.MARKERS[group])
+    plots.plt.close("all")
+
+
+def test_a_second_zoo_is_published_beside_the_first(tmp_path, monkeypatch):
+    """Its models bring their own classes and preprocessing; what has no weights is not offered."""
+    monkeypatch.setattr(hub, "ZOO", tmp_path / "zoo")
+    pictures = torch.randint(0, 256, (256, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.arange(256) % 10
+    monkeypatch.setattr(cifar, "load", lambda split: (pictures, labels))
+    few = sources.Source(
+        lambda: "noise",
+        lambda n, folder: (pictures[:n], labels[:n]),
+        sources.SOURCES["cifar-10"].shown,
+        "test",
+        20,
+    )
+    monkeypatch.setitem(sources.SOURCES, "cifar-10", few)
+    models.zoo.cache_clear()
+    try:
+        for name, changes in (
+            ("photos/cnn-0", {"image_count": 256, "epochs": 1}),
+            ("mini/cnn-0", {"image_count": 32, "epochs": 1}),
+        ):
+            recipe = replace(recipes()[name], **changes)
+            index.publish(recipe, loop.train(recipe, tmp_path / "work"), tmp_path / "work")
+        assert models.names()[:2] == ["mini/cnn-0", "photos/cnn-0"]
+        assert models.select("photos/*") == ["photos/cnn-0"]
+        photo, mini = models.load("photos/cnn-0", "cpu"), models.load("mini/cnn-0", "cpu")
+        assert (photo.classes, photo.size, mini.classes, mini.size) == (
+            "cifar-10",
+            32,
+            "stimuli",
+            64,
+        )
+        assert photo.logits(pictures[:2].float() / 255).shape == (2, 10)
+        assert [point["images"] for point in index.curves()["photos/cnn-0"]] == [256]
+        listed = json.loads((tmp_path / "zoo" / "index.json").read_text())
+        assert listed["models"]["photos/cnn-0"]["file"] == "photos/cnn-0.safetensors"
+    finally:
+        monkeypatch.undo()
+        models.zoo.cache_clear()
+
+
+def test_the_command_lists_recipes(root, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    assert cli.main(["zoo", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(recipes())
+    (line,) = [line for line in lines if line.startswith("mini/vit-distilled-0 ")]
+    assert " ".join(line.split()) == (
+        "mini/vit-distilled-0 vit-two-tokens ViT distilled distillation 0.9988"
+    )
+
+
+# --- CIFAR-10
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    """Twenty training pictures and ten test pictures; the set's folder is returned."""
+    monkeypatch.setenv("VITLAB_DATA", str(tmp_path))
+    monkeypatch.setattr(cifar, "SPLITS", {"train": 20, "test": 10})
+    (tmp_path / "cifar-10").mkdir()
+    rng = np.random.default_rng(0)
+    arrays = {
+        split: (rng.integers(0, 256, (n, 3, 32, 32), np.uint8), np.arange(n) % 10)
+        for split, n in cifar.SPLITS.items()
+    }
+    return tmp_path / "cifar-10", arrays
+
+
+def binary(pictures, labels):
+    rows = zip(pictures, labels, strict=True)
+    return b"".join(bytes([label]) + picture.tobytes() for picture, label in rows)
+
+
+def test_cifar_is_read_from_the_official_archive(photographs, monkeypatch):
+    place, arrays = photographs
+    (x, y), (tx, ty) = arrays["train"], arrays["test"]
+    with tarfile.open(place / "cifar-10-binary.tar.gz", "w:gz") as tar:
+        for name, content in (
+            ("data_batch_2.bin", binary(x[10:], y[10:])),
+            ("data_batch_1.bin", binary(x[:10], y[:10])),
+            ("test_batch.bin", binary(tx, ty)),
+            ("readme.html", b"?"),
+        ):
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    for split, (pictures, labels) in arrays.items():
+        found = cifar.load(split)
+        assert np.array_equal(found[0], pictures)
+        assert found[1].tolist() == labels.tolist()
+        assert found[1].dtype == torch.long
+    monkeypatch.setattr(cifar, "_binary", None)
+    cifar._decode.cache_clear()
+    assert np.array_equal(cifar.load("train")[0], x), "decoded once"
+
+
+def test_cifar_is_read_from_folders(photographs):
+    place, arrays = photographs
+    for split, (pictures, labels) in arrays.items():
+        for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+            path = place / split / cifar.CLASSES[label] / f"{i:04}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture.transpose(1, 2, 0)).save(path)
+    pictures, labels = cifar.load("train")
+    assert labels.tolist() == sorted(arrays["train"][1].tolist())
+    order = np.argsort(arrays["train"][1], kind="stable")
+    assert np.array_equal(pictures, arrays["train"][0][order])
+    shown = list(sources.SOURCES["cifar-10"].shown("train", 10))
+    assert shown[0][1].tolist() == list(range(10)), "spread over files that are sorted by class"
+    assert len(cifar.fingerprint()) == 16
+
+
+def test_cifar_that_is_absent_or_not_whole_is_refused(photographs):
+    place, arrays = photographs
+    with pytest.raises(DataError, match="cifar-10 is not here"):
+        cifar.load("test")
+    (place / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"holds neither cifar-10-binary\.tar\.gz nor"):
+        cifar.load("test")
+    (place / "test_batch.bin").write_bytes(binary(*arrays["test"]))
+    (place / "data_batch_1.bin").write_bytes(binary(*arrays["train"])[:-7])
+    with pytest.raises(DataError, match="a file of train images is cut off"):
+        cifar.load("train")
+    (place / "data_batch_1.bin").write_bytes(binary(*arrays["train"])[: 3073 * 5])
+    with pytest.raises(DataError, match="5 images of train, not 20"):
+        cifar.load("train")
+    with pytest.raises(DataError, match="no split 'validation'; it has train, test"):
+        cifar.load("validation")

@@ -52,8 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if action == "fetch":
             one.add_argument("--again", action="store_true", help="download it even if it is here")
 
-    zoo = commands.add_parser("zoo", help="train the mini zoo, taking up what was broken off")
-    zoo.add_argument("models", nargs="*", help="names such as mini/vit-0; all if none")
+    zoo = commands.add_parser("zoo", help="train small models, taking up what was broken off")
+    zoo.add_argument(
+        "models", nargs="*", help="names such as mini/vit-0 or 'photos/*'; mini/* if none"
+    )
+    zoo.add_argument("--list", action="store_true", help="show all recipes and train nothing")
     zoo.add_argument("--fresh", action="store_true", help="throw finished and unfinished work away")
 
     trials = commands.add_parser("trials", help="what is kept of all runs, image by image")
@@ -145,9 +148,12 @@ def _data(given: argparse.Namespace) -> int:
 
 def _zoo(given: argparse.Namespace) -> int:
     from vitlab.book import pages
-    from vitlab.training import loop as train
+    from vitlab.training import index, loop
 
-    train.train_all(given.models, pages.find_root() / "build" / "zoo", given.fresh)
+    if given.list:
+        print(index.table())
+    else:
+        loop.train_all(given.models, pages.find_root() / "build" / "zoo", given.fresh)
     return 0
 
 

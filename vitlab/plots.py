@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+import yaml
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
@@ -18,34 +20,10 @@ from matplotlib.figure import Figure
 
 from vitlab.statistics.quantity import Measured, Quantity
 
-COLOURS = {
-    "ViT": "#c8500a",
-    "CNN": "#1f5fa8",
-    "ViT stylised": "#e8a33d",
-    "CNN stylised": "#6fb0e0",
-    "people": "#3c7a3c",
-    "ViT without position": "#8c2f7a",
-    "ViT, patch 16": "#d98a5f",
-    "ViT, patch 32": "#ecc4a8",
-    "ViT distilled": "#9a7b1c",
-    "ViT shape-distilled": "#b3123e",
-    "ViT AugMix": "#7d3306",
-    "ViT, 1/4 of the images": "#dd8755",
-    "ViT, 1/16 of the images": "#efc3a6",
-    "Swin": "#a83c6b",
-    "CNN with SE": "#1a8a8a",
-    "RegNetY": "#4b4aa8",
-    "CNN AugMix": "#0d2c52",
-    "CNN, 1/4 of the images": "#7a9fcb",
-    "CNN, 1/16 of the images": "#bccfe5",
-}
-MARKERS = {
-    **{group: "s" for group in COLOURS if group.startswith(("CNN", "RegNetY"))},
-    "ViT stylised": "D",
-    "CNN stylised": "^",
-    "Swin": "P",
-    "people": "*",
-}
+# Colour and marker of each group lie beside the models that speak for it.
+_GROUPS = yaml.safe_load(Path(__file__).with_name("zoo").joinpath("groups.yml").read_text())
+COLOURS = {group: look["colour"] for group, look in _GROUPS.items()} | {"people": "#3c7a3c"}
+MARKERS = {group: look["marker"] for group, look in _GROUPS.items()} | {"people": "*"}
 
 
 def style() -> None:

@@ -32,9 +32,15 @@ ZOO = Path(__file__).parents[1] / "zoo"
 
 @cache
 def zoo() -> dict[str, dict[str, Any]]:
-    """The index of the mini zoo: name -> recipe, seed, training curve, accuracy, hash."""
-    index = ZOO / "index.json"
-    return json.loads(index.read_text())["models"] if index.exists() else {}
+    """The index of the zoos: name -> arch, group, seed, accuracy, file, hash, classes, config."""
+    path = ZOO / "index.json"
+    if not path.exists():
+        return {}
+    index = json.loads(path.read_text())
+    return {
+        name: {**index["zoos"][name.partition("/")[0]], **entry}
+        for name, entry in index["models"].items()
+    }
 
 
 def names() -> list[str]:
@@ -126,8 +132,9 @@ def load(name: str, device: str | None = None) -> Model:
         name,
         ready(net),
         entry["group"],
-        "stimuli",
+        entry["classes"],
         found[:16],
+        {k: tuple(v) if isinstance(v, list) else v for k, v in entry["config"].items()},
         seed=entry["seed"],
         source=source,
     ).to(device)

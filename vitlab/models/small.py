@@ -12,6 +12,8 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from vitlab.models import small_photos
+
 # The miniatures: about 0.7 million parameters each (patch 32: 0.97), all plain.
 _MINI_VIT: dict[str, Any] = {"img_size": 64, "embed_dim": 96, "depth": 6, "num_heads": 3}
 _MINI_CNN: dict[str, Any] = {"channels": (16, 32, 64, 128), "stem_width": 16}
@@ -51,4 +53,6 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
         RegNetCfg(depth=12, w0=24, wa=16, wm=2, group_size=8, se_ratio=0.25, stem_width=16),
         num_classes=16,
     ),
+    "photo-vit": small_photos.vit,
+    "photo-cnn": small_photos.cnn,
 }
