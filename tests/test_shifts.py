@@ -71,18 +71,18 @@ def test_renditions_show_different_objects_of_every_category():
     assert len(set(numbers)) == 160
 
 
-def test_filtering_keeps_what_the_filters_get_wrong(means_model, tmp_path):
+def test_filtering_keeps_what_the_filters_get_wrong(means_model):
     count = 272  # more than the engine writes at once
     images = data.load("stimuli", n=count)
     second = replace(means_model, name="second", net=linear(16, 3), weights="second")
-    kept = filtering.filtered([means_model, second], images, tmp_path)
+    kept = filtering.filtered([means_model, second], images)
     stack = torch.stack([means_model.pixels(images.picture(i)) for i in range(count)]).float() / 255
     errs = [(m.logits(stack).argmax(1) != images.labels).numpy() for m in (means_model, second)]
     assert 0 < errs[0].sum() < count
     assert kept["means errs"].tolist() == np.flatnonzero(errs[0]).tolist()
     assert kept["all filters err"].tolist() == np.flatnonzero(errs[0] & errs[1]).tolist()
     assert len(kept["unfiltered"]) == count
-    assert list(filtering.filtered([], images, tmp_path)) == [images.name]
+    assert list(filtering.filtered([], images)) == [images.name]
 
 
 def test_known_images_are_those_of_the_unknown_sets_classes(tmp_path):
@@ -109,13 +109,13 @@ def test_known_images_are_those_of_the_unknown_sets_classes(tmp_path):
         shifts.in_and_out(only, unknown, 3)
 
 
-def test_models_decide_about_held_out_stimuli(means_model, tmp_path):
+def test_models_decide_about_held_out_stimuli(means_model):
     known = data.load("stimuli", n=32)
     unknown = data.load("stimuli", n=32, held_out=True)
     inside, outside, classes = shifts.in_and_out(known, unknown, 32)
     assert classes == list(range(16))
     assert restrict.restricted(means_model, classes) is means_model
-    shown = filtering.show({64: [means_model]}, outside, tmp_path)[64]
+    shown = filtering.show({64: [means_model]}, outside)[64]
     stack = torch.stack([means_model.pixels(unknown.picture(i)) for i in range(32)]).float() / 255
     confidence = means_model.logits(stack).softmax(1).amax(1)
     assert np.allclose(scores.score(shown, "CNN", "confidence"), confidence, atol=1e-5)
@@ -191,11 +191,9 @@ def test_a_cnn_sees_the_vits_pixels_at_each_size():
 # --- the run ------------------------------------------------------------------------------------
 
 
-def test_show_leaves_out_models_of_other_classes(means_model, imagenet_model, tmp_path):
+def test_show_leaves_out_models_of_other_classes(means_model, imagenet_model):
     images = data.load("stimuli", n=16)
-    shown = filtering.show(
-        {64: [means_model, imagenet_model], 65: [imagenet_model]}, images, tmp_path
-    )
+    shown = filtering.show({64: [means_model, imagenet_model], 65: [imagenet_model]}, images)
     assert list(shown) == [64]
     assert shown[64]["model"].unique().tolist() == ["means"]
     stack = torch.stack([means_model.pixels(images.picture(i)) for i in range(16)]).float() / 255
@@ -305,7 +303,7 @@ def test_imagenet_9_as_it_is_unpacked(tmp_path, monkeypatch, imagenet_model):
     with Image.open(root / "only_bg_t" / "val" / below) as ground:
         assert np.array_equal(picture[~mask], np.asarray(ground)[~mask])
     assert not below.startswith("01")
-    shown = filtering.show({64: [imagenet_model]}, every, tmp_path / "trials", in_nine)
+    shown = filtering.show({64: [imagenet_model]}, every, in_nine)
     assert set(shown[64]["prediction"]) <= set(range(10))
 
 
