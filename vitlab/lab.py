@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from IPython.display import display
@@ -106,7 +106,7 @@ class Lab:
     need: what a model must have to be on the page (see `vitlab.inside.tokens`), or a function that
         says it of each model.
     change: what is made of each model first, e.g. another group.
-    read: how images are read; by what the page's sizes say it needs, if None.
+    read: how images are read; by what the page's sizes say it needs, if None; not at all if False.
 
     Attributes beside the parameters: images, models, groups (name -> names of models), first (a
     model of each group), size (pixels, of the first model), mini (rendered stimuli), chance.
@@ -123,7 +123,7 @@ class Lab:
         given: Mapping[str, Any],
         need: str | Callable[[Model], str] = "decisions",
         change: Callable[[Model], Model] = lambda net: net,
-        read: Callable[..., Images] | None = None,
+        read: Callable[..., Images] | Literal[False] | None = None,
     ):
         profile = profiles.name(given.get("profile"))
         start = {"out": f"build/interactive/{page}"} | profiles.sizes(page)[profile]
@@ -134,13 +134,14 @@ class Lab:
                     f"import what you need of it, from vitlab.{name} import ..."
                 )
         self.given = {k: v if given.get(k) is None else given[k] for k, v in start.items()}
-        self.__dict__ |= self.given
+        sets = ("images", "models")  # attributes of that name are what was loaded
+        self.__dict__ |= {k: v for k, v in self.given.items() if k not in sets}
         self.out = Path(self.given["out"])
         self.page, self.profile = page, profile
         self.models: list[Model] = []
-        self.mini = True
         plots.style()
-        if "images" in self.given:
+        self.mini = self.given.get("images", "stimuli") == "stimuli"
+        if "images" in self.given and read is not False:
             read = read or _READERS[self.given.get("needs", "")]
             self.images = read(self.given["images"], n=self.n_images, seed=self.seed)
             self.mini = self.images.classes == "stimuli"
