@@ -20,8 +20,7 @@ from safetensors.torch import save_file
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from vitlab import models
-from vitlab.images import load as data
+from vitlab import images, models
 from vitlab.inside import tokens as features
 from vitlab.models import Model, ModelError, hub, identity, taxonomy
 from vitlab.training import index, loop
@@ -714,15 +713,15 @@ def test_probabilities_of_categories_are_means_over_their_classes():
     assert torch.equal(model.probabilities(photographs)(pixels), by_class)
     assert model.decide(photographs) == model.logits
     cues = types.SimpleNamespace(classes="imagenet-16")
-    wnids = data.imagenet_wnids()
+    wnids = images.imagenet_wnids()
     expected = [
         by_class[:, [wnids.index(wnid) for wnid in members]].mean(1)
-        for members in data.imagenet_16().values()
+        for members in images.imagenet_16().values()
     ]
     probabilities = model.probabilities(cues)(pixels)
     assert torch.allclose(probabilities, torch.stack(expected, 1), atol=1e-7)
     assert torch.equal(model.decide(cues)(pixels), probabilities.log())
-    with pytest.raises(data.DataError, match="cannot decide about stimuli images"):
+    with pytest.raises(images.DataError, match="cannot decide about stimuli images"):
         model.decide(types.SimpleNamespace(classes="stimuli"))
 
 
