@@ -329,6 +329,11 @@ def test_a_profile_sets_what_a_page_leaves_open_and_p_wins(checkout, capsys):
 @pytest.mark.build
 def test_a_recorded_run_stands_on_its_page_and_in_the_ledger(checkout):
     kept = (
+        "(folder / 'trials.json').write_text(json.dumps(['k', 'gone']))\n"
+        "import os; kept = pathlib.Path(os.environ['VITLAB_TRIALS'], 'k')\n"
+        "kept.mkdir(parents=True)\n"
+        "about = {'images': '800 of photos', 'fingerprint': 'abcd'}\n"
+        "(kept / 'about.json').write_text(json.dumps(about))\n"
         "(folder / 'models.json').write_text(json.dumps([{'name': 'real/net', 'classes': "
         "'imagenet', 'source': 'hub revision 123', 'group': 'ViT'}]))\n"
         "from vitlab import claims\n"
@@ -343,6 +348,7 @@ def test_a_recorded_run_stands_on_its_page_and_in_the_ledger(checkout):
     assert recorded.record(base, "a-run", where) == ["01-first"]
     [found] = recorded.runs("01-first", where)
     assert found["claims"][0]["fresh"][0]["value"] == 0.614
+    assert found["state"]["image sets"] == [{"name": "photos", "fingerprint": "abcd", "n": 800}]
     assert recorded.table("01-first", "result.csv", where)["n"].tolist() == [5]
     assert not (where / "a-run" / "01-first" / "page.ipynb").exists()
 

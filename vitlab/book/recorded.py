@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from vitlab.files import read_json, swap, write_json
+from vitlab.trials.store import read_asked
 
 LARGEST = 200_000  # bytes of a table that is kept
 
@@ -71,14 +72,29 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
         images = Path(str(kept["settings"].get("images", "")))
         if images.is_absolute():  # a place on somebody's machine: its last part is enough
             kept["settings"]["images"] = images.name
-        shown = {tuple(read_json(path)["images"]) for path in page.glob("trials/*/run.json")}
-        kept["image sets"] = [
-            {"name": name, "fingerprint": fingerprint, "n": n}
-            for name, fingerprint, n in sorted(shown)
-        ]
+        kept["image sets"] = _image_sets(page, _store(build))
         write_json(new / "state.json", kept)
         swap(new, place)
     return [page.name for page in pages]
+
+
+def _store(build: Path) -> Path:
+    """The trials that a build's pages rest on: ``build/trials`` of its checkout."""
+    inside = [place / "trials" for place in (build.resolve(), *build.resolve().parents)]
+    return next((place for place in inside if place.is_dir()), inside[0])
+
+
+def _image_sets(page: Path, store: Path) -> list[dict[str, Any]]:
+    """The image sets that a page's trials were measured on: name, fingerprint, n at most."""
+    most: dict[tuple[str, str], int] = {}
+    for key in read_asked(page):
+        path = store / key / "about.json"
+        about = read_json(path) if path.exists() else {}
+        n, of, name = about.get("images", "").partition(" of ")
+        if of and "fingerprint" in about:
+            found = name, about["fingerprint"]
+            most[found] = max(int(n), most.get(found, 0))
+    return [{"name": name, "fingerprint": f, "n": n} for (name, f), n in sorted(most.items())]
 
 
 def _models(page: Path) -> list[dict[str, Any]]:

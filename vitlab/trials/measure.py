@@ -64,7 +64,8 @@ def collect(
                 images.fingerprint,
                 index.tolist(),
             ],
-            {"what": body.__name__, "model": net.name, "images": f"{len(index)} of {images.name}"},
+            {"what": body.__name__, "model": net.name, "images": f"{len(index)} of {images.name}"}
+            | {"fingerprint": images.fingerprint},
         )
         for net in models
     }

@@ -165,7 +165,8 @@ def _entry(model: Model, images: Images, conditions: Sequence[Condition]) -> sto
     device = torch.device(model.device).type
     of = [keys.house(__name__), model.identity, device, images.fingerprint, len(images), shown]
     about = {"what": conditions[0].name, "model": model.name}
-    return store.Entry(of, {**about, "images": f"{len(images)} of {images.name}"})
+    about |= {"images": f"{len(images)} of {images.name}", "fingerprint": images.fingerprint}
+    return store.Entry(of, about)
 
 
 @dataclass(frozen=True)
