@@ -119,35 +119,28 @@ def test_without_the_package_the_error_names_the_extra(monkeypatch):
     corruptions._library.cache_clear()
 
 
+ALEXNET = dict(zip(corruptions.NAMES, corruptions.ALEXNET, strict=True))
+
+
 def test_mce_is_the_papers_formula_with_alexnets_errors():
-    rng = np.random.default_rng(0)
-    errors = rng.uniform(0.1, 0.9, (15, 5))
-    alexnet = np.tile(np.array(corruptions.ALEXNET)[:, None], 5)
-    ces = []
-    for c in range(15):
-        ours = theirs = 0.0
-        for s in range(5):
-            ours += errors[c, s]
-            theirs += alexnet[c, s]
-        ces.append(ours / theirs)
-    assert stats.mce(errors, alexnet) == pytest.approx(sum(ces) / 15)
-    assert stats.mce(alexnet, alexnet) == pytest.approx(1)
-    relative = []
-    for c in range(15):
-        ours = sum(errors[c, s] - 0.24 for s in range(5))
-        theirs = sum(alexnet[c, s] - corruptions.ALEXNET_CLEAN for s in range(5))
-        relative.append(ours / theirs)
-    ours = stats.relative_mce(errors, 0.24, alexnet, corruptions.ALEXNET_CLEAN)
+    errors = np.random.default_rng(0).uniform(0.1, 0.9, (15, 5))
+    means = dict(zip(corruptions.NAMES, errors.mean(1), strict=True))
+    ces, relative = [], []
+    for c, alexnet in enumerate(corruptions.ALEXNET):
+        ces.append(sum(errors[c]) / (5 * alexnet))
+        added = sum(error - 0.24 for error in errors[c])
+        relative.append(added / (5 * (alexnet - corruptions.ALEXNET_CLEAN)))
+    assert stats.mce(means, ALEXNET) == pytest.approx(sum(ces) / 15)
+    assert stats.mce(ALEXNET, ALEXNET) == pytest.approx(1)
+    ours = stats.relative_mce(means, 0.24, ALEXNET, corruptions.ALEXNET_CLEAN)
     assert ours == pytest.approx(sum(relative) / 15)
 
 
 def test_alexnets_errors_give_resnet50s_published_mce():
     # Hendrycks & Dietterich 2019, table 1: ResNet-50's CE per corruption, rounded, and its mCE
     ces = [80, 82, 83, 75, 89, 78, 80, 78, 75, 66, 57, 71, 85, 77, 77]
-    errors = np.array(ces)[:, None] / 100 * np.array(corruptions.ALEXNET)[:, None]
-    assert stats.mce(errors, np.array(corruptions.ALEXNET)[:, None]) == pytest.approx(
-        0.767, abs=0.005
-    )
+    errors = {c: ce / 100 * ALEXNET[c] for c, ce in zip(ALEXNET, ces, strict=True)}
+    assert stats.mce(errors, ALEXNET) == pytest.approx(0.767, abs=0.005)
 
 
 def test_alexnets_clean_error_is_that_of_torchvisions_weights():
@@ -155,22 +148,25 @@ def test_alexnets_clean_error_is_that_of_torchvisions_weights():
     assert pytest.approx(1 - metrics["acc@1"] / 100, abs=0.001) == corruptions.ALEXNET_CLEAN
 
 
-def test_the_mce_of_mean_errors_is_the_mean_of_images_mces():
-    rng = np.random.default_rng(1)
-    wrong = (rng.random((30, 4, 5)) < 0.4).astype(float)
-    reference = rng.uniform(0.2, 0.8, (4, 5))
-    per_image = stats.mce(wrong, reference)
-    assert per_image.shape == (30,)
-    interval = stats.bootstrap(per_image)
-    assert interval.value == pytest.approx(float(stats.mce(wrong.mean(0), reference)))
-    flat = stats.bootstrap(
-        wrong.reshape(30, 20), lambda means: stats.mce(means.reshape(-1, 4, 5), reference).squeeze()
+def test_the_mce_of_quantities_is_the_mean_of_images_mces():
+    wrong = (np.random.default_rng(1).random((30, 4)) < 0.4).astype(float)
+    reference = {"fog": 0.3, "snow": 0.5, "frost": 0.2, "contrast": 0.8}
+    columns = dict(zip(reference, wrong.T, strict=True))
+    ours = stats.mce({c: stats.mean(column) for c, column in columns.items()}, reference).interval
+    assert ours == pytest.approx(stats.bootstrap(stats.mce(columns, reference)))
+    clean = np.random.default_rng(2).random(30)
+    added = stats.relative_mce(
+        {c: stats.mean(column) for c, column in columns.items()}, stats.mean(clean), reference, 0.1
     )
-    assert [interval.low, interval.high] == pytest.approx([flat.low, flat.high])
+    by_hand = [(wrong[:, k] - clean) / (r - 0.1) for k, r in enumerate(reference.values())]
+    assert added.interval == pytest.approx(stats.bootstrap(np.mean(by_hand, 0)))
 
 
 def test_a_reference_without_errors_is_refused():
-    with pytest.raises(ValueError, match=r"no error to be relative to on corruptions \[1\]"):
-        stats.mce(np.ones((3, 2)), np.array([[1, 1], [0, 0], [1, 1]]))
-    with pytest.raises(ValueError, match=r"corruptions \[0\]"):
-        stats.relative_mce(np.ones((2, 2)), 0.0, np.array([[0.1, 0.3], [0.4, 0.4]]), 0.2)
+    ones = {"fog": 1.0, "snow": 1.0}
+    with pytest.raises(ValueError, match="no error to be relative to on snow"):
+        stats.mce(ones, {"fog": 0.5, "snow": 0.0})
+    with pytest.raises(ValueError, match="on any corruption"):
+        stats.mce(ones, {})
+    with pytest.raises(ValueError, match="on fog"):
+        stats.relative_mce(ones, 0.0, {"fog": 0.2, "snow": 0.4}, 0.2)

@@ -92,7 +92,8 @@ def shape_bias(models: Sequence[Model], images: Images, **how: Any) -> dict[str,
         group: function(
             decision_values(decided, members, classes),
             shape_bias_of_means,
-            items=f"conflicts of {images.fingerprint}",
+            "shape bias",
+            f"conflicts of {images.fingerprint}",
         )
         for group, members in by_group(list(models)).items()
     }

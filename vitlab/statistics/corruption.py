@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+from typing import Any
 
 
-def mce(errors: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def mce(errors: Mapping[str, Any], reference: Mapping[str, float]) -> Any:
     """Mean corruption error, relative to a reference's (Hendrycks & Dietterich 2019, section 4).
 
-    The errors of a corruption are summed over severities and divided by the reference's sum; the
-    ratios are averaged over corruptions. 1 is as bad as the reference; papers write it as 100.
+    The error on each corruption is divided by the reference's; the ratios are averaged over the
+    reference's corruptions. 1 is as bad as the reference; papers write it as 100.
 
-    errors: float [..., corruptions, severities]; reference: the same, or one for all.
-    With one fixed reference the mCE is linear in the errors, so single images have one too: `mce`
-    of per-image errors can go to `bootstrap`, whose interval then takes the reference as given.
+    errors, reference: by corruption, the error (0 to 1) over all severities together, or its mean
+    over them. Errors are numbers, arrays or Quantities; the outcome is of the same kind. The
+    reference is taken as given: an interval of the outcome does not count its chance.
 
-    Raises ValueError where the reference makes no error on some corruption.
+    Raises ValueError where the reference makes no error on some corruption, or has none.
 
-    >>> mce(np.array([[0.2, 0.4], [0.1, 0.1]]), np.array([[0.4, 0.8], [0.1, 0.3]]))
-    np.float64(0.5)
+    >>> mce({"fog": 0.25, "snow": 0.5}, {"fog": 0.5, "snow": 0.5})
+    0.75
     """
-    total = np.asarray(reference, float).sum(-1)
-    if (total <= 0).any():
-        places = sorted({int(at[-1]) for at in np.argwhere(total <= 0)})
-        raise ValueError(f"the reference has no error to be relative to on corruptions {places}")
-    return (np.asarray(errors, float).sum(-1) / total).mean(-1)
+    without = [corruption for corruption, error in reference.items() if error <= 0]
+    if without or not reference:
+        on = ", ".join(without) or "any corruption"
+        raise ValueError(f"the reference has no error to be relative to on {on}")
+    return sum(errors[c] / error for c, error in reference.items()) / len(reference)
 
 
 def relative_mce(
-    errors: np.ndarray, clean: np.ndarray, reference: np.ndarray, reference_clean: np.ndarray
-) -> np.ndarray:
+    errors: Mapping[str, Any], clean: Any, reference: Mapping[str, float], reference_clean: float
+) -> Any:
     """Relative mCE: `mce` of what corruptions add to the clean error, the reference's too.
 
-    errors, reference: float [..., corruptions, severities]; clean, reference_clean: float [...].
-
-    Raises ValueError where a corruption adds no error to the reference's.
+    clean, reference_clean: the errors on clean images. Raises ValueError where a corruption adds no
+    error to the reference's.
     """
-    added, to = (
-        np.asarray(e, float) - np.asarray(c, float)[..., None, None]
-        for e, c in ((errors, clean), (reference, reference_clean))
-    )
-    return mce(added, to)
+    added = {corruption: error - clean for corruption, error in errors.items()}
+    return mce(added, {c: error - reference_clean for c, error in reference.items()})

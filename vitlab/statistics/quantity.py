@@ -61,7 +61,8 @@ class Quantity:
         return together([self, other], lambda each: each[..., 0] - each[..., 1], unit)
 
     def __rsub__(self, other: float) -> Quantity:
-        return together([self], lambda each: other - each[..., 0])
+        unit = "share" if self.unit == "accuracy" else self.unit  # 1 - an accuracy is an error
+        return together([self], lambda each: other - each[..., 0], unit)
 
     def __neg__(self) -> Quantity:
         return 0 - self
