@@ -32,8 +32,8 @@ from vitlab.models.hub import load_all
 from vitlab.models.model import Model
 from vitlab.models.taxonomy import by_group
 from vitlab.statistics.accuracy import correct
-from vitlab.statistics.quantity import Asked, Measured, Quantity, function
-from vitlab.statistics.shape_bias import decision_values, shape_bias_of_means, shape_decisions
+from vitlab.statistics.quantity import Asked, Measured, Quantity
+from vitlab.statistics.shape_bias import group_shape_bias, shape_decisions
 from vitlab.trials import measure, store
 from vitlab.trials.run import run
 
@@ -87,14 +87,9 @@ def shape_bias(models: Sequence[Model], images: Images, **how: Any) -> dict[str,
     images: of `vitlab.images.cue_conflict`. how: as in `accuracy`.
     """
     decided = shape_decisions(run(models, images, [CLEAN], **how), images.table)
-    classes = len(images.categories)
+    classes, items = len(images.categories), f"conflicts of {images.fingerprint}"
     return {
-        group: function(
-            decision_values(decided, members, classes),
-            shape_bias_of_means,
-            "shape bias",
-            f"conflicts of {images.fingerprint}",
-        )
+        group: group_shape_bias(decided, members, classes, items)
         for group, members in by_group(list(models)).items()
     }
 
@@ -160,11 +155,12 @@ class Lab:
         self.regroup(lambda net: net.group)
 
     def regroup(self, group_of: Callable[[Model], str]) -> None:
-        """Give every model the group that is said of it, and print the groups."""
+        """Give every model the group that is said of it, and print the groups if they change."""
+        before = self.__dict__.get("groups")
         self.models = [replace(net, group=group_of(net)) for net in self.models]
         self.groups = by_group(self.models)
         self.first = {g: next(n for n in self.models if n.group == g) for g in self.groups}
-        for group, members in self.groups.items():
+        for group, members in self.groups.items() if self.groups != before else ():
             print(f"{group}: {', '.join(members)}")
 
     def __getattr__(self, name: str) -> Any:

@@ -148,8 +148,7 @@ def intervals(
         axes.plot([interval.low, interval.high], [y, y], color=colour(group), linewidth=2)
         axes.plot(interval.value, y, MARKERS.get(group, "o"), color=colour(group))
     axes.set_yticks(range(len(shown)), [text for text, _, _ in shown])
-    axes.invert_yaxis()
-    axes.margins(y=0.15)
+    axes.set_ylim(len(shown) - 0.4, -0.6)  # panels may share it
     axes.grid(axis="y", visible=False)
     if bound is not None:
         axes.axvline(bound, color="grey", linewidth=1)

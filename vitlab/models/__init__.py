@@ -24,8 +24,16 @@ from vitlab.models.model import (
     check_device,
     device_name,
 )
+from vitlab.models.restrict import each_token
 from vitlab.models.small import ARCHITECTURES
-from vitlab.models.taxonomy import as_trained, by_group, group_of, is_vit, why_undecided
+from vitlab.models.taxonomy import (
+    as_trained,
+    by_group,
+    group_of,
+    is_vit,
+    token_names,
+    why_undecided,
+)
 from vitlab.models.wrap import wrap
 
 __all__ = [
@@ -39,6 +47,7 @@ __all__ = [
     "by_group",
     "check_device",
     "device_name",
+    "each_token",
     "fingerprint",
     "group_of",
     "is_vit",
@@ -47,6 +56,7 @@ __all__ = [
     "names",
     "record",
     "select",
+    "token_names",
     "why_undecided",
     "wrap",
     "zoo",

@@ -1,4 +1,4 @@
-"""Models that answer to fewer or other classes, or see the pixels that another model sees."""
+"""Models that answer to other classes, by one token, or see the pixels that another one sees."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vitlab.files import digest
 from vitlab.models.model import Model
+from vitlab.models.taxonomy import token_names
 
 
 class _Answering(nn.Module):
@@ -61,6 +62,39 @@ def merged(model: Model, members: Sequence[Sequence[int]], name: str) -> Model:
         return torch.stack([logits[:, part].amax(1) for part in members], 1)
 
     return replace(model, net=_Answering(model.net, change), classes=name)
+
+
+class _ByToken(nn.Module):
+    """A distilled ViT whose answer is that of one token's own head."""
+
+    def __init__(self, net: nn.Module, token: int):
+        super().__init__()
+        self.net, self.token = net, token
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        head = self.net.head_dist if self.token else self.net.head
+        return head(self.net.forward_features(pixels)[:, self.token])  # type: ignore[operator]
+
+
+def each_token(model: Model) -> list[Model]:
+    """A distilled ViT as two models: one answers by its class token, one by its second token.
+
+    In evaluation the network answers with the mean of the two. Their names and groups tell the
+    token, e.g. "ViT distilled: class token". A model with one token stays as it is.
+    """
+    names = token_names(model)
+    if len(names) == 1:
+        return [model]
+    return [
+        replace(
+            model,
+            name=f"{model.name}: {name}",
+            group=f"{model.group}: {name}",
+            net=_ByToken(model.net, token),
+            weights=f"{model.weights}-{token}",
+        )
+        for token, name in enumerate(names)
+    ]
 
 
 def by_size(models: Sequence[Model]) -> dict[int, list[Model]]:

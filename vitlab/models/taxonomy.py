@@ -103,15 +103,25 @@ def as_trained(model: Model, shape_distilled: str = "", stylised: str = "") -> M
     shape_distilled, stylised: patterns of names, for what the network cannot tell: which models
     have a shape token (Naseer et al. 2021, section 3.2), which learned from stylised images. A
     network with a second head is "ViT distilled" where no pattern says more.
+
+    Raises ValueError where a model that should have a shape token has one token only.
     """
     group = model.group.removesuffix(" stylised")
     if fnmatch.fnmatchcase(model.name, shape_distilled):
         group = "ViT shape-distilled"
+        if not hasattr(model.net, "head_dist"):
+            raise ValueError(f"shape_distilled={shape_distilled}: {model.name} has one token")
     elif hasattr(model.net, "head_dist"):
         group = "ViT distilled"
     elif fnmatch.fnmatchcase(model.name, stylised):
         group += " stylised"
     return replace(model, group=group)
+
+
+def token_names(model: Model) -> list[str]:
+    """What a ViT answers by: its class token, in a distilled one also the second token."""
+    second = "shape token" if model.group == "ViT shape-distilled" else "distillation token"
+    return ["class token", second] if hasattr(model.net, "head_dist") else ["class token"]
 
 
 def timm_config(arch: str) -> PretrainedCfg:

@@ -9,6 +9,7 @@ from vitlab.statistics.quantity import (
     Quantity,
     average,
     function,
+    lacking,
     largest,
     mean,
     rises,
@@ -16,7 +17,12 @@ from vitlab.statistics.quantity import (
     stated,
     together,
 )
-from vitlab.statistics.shape_bias import decision_values, shape_bias_of_means, shape_decisions
+from vitlab.statistics.shape_bias import (
+    decision_values,
+    group_shape_bias,
+    shape_bias_of_means,
+    shape_decisions,
+)
 
 __all__ = [
     "RESAMPLES",
@@ -31,6 +37,8 @@ __all__ = [
     "decision_values",
     "function",
     "group_mean",
+    "group_shape_bias",
+    "lacking",
     "largest",
     "mce",
     "mean",

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from vitlab.statistics.quantity import Quantity, function
+
 
 def shape_decisions(trials: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Cue-conflict trials as shape, texture or other decisions (Geirhos et al. 2019).
@@ -49,3 +51,14 @@ def decision_values(decided: pd.DataFrame, models: Sequence[str], classes: int) 
     values[np.arange(len(values)), shape] = per_image["by_shape"]
     values[np.arange(len(values)), classes + shape] = per_image["by_texture"]
     return values
+
+
+def group_shape_bias(
+    decided: pd.DataFrame, models: Sequence[str], classes: int, items: str = "conflicts"
+) -> Quantity:
+    """Class-mean shape bias of a group's decisions; differences of two are paired by image.
+
+    decided: of `shape_decisions`. items: their name, the same for what shares its images.
+    """
+    values = decision_values(decided, models, classes)
+    return function(values, shape_bias_of_means, "shape bias", items)
