@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, mse_loss
 
 from vitlab import keys
 from vitlab.attacks import gradient
@@ -77,6 +79,16 @@ def test_a_function_that_uses_a_module_counts_with_its_syntax(monkeypatch):
 
     monkeypatch.setattr(keys, "_module", touched)
     assert keys.function(attack) != before
+
+
+def test_what_a_library_gives_counts_by_its_name():
+    def rate(net, batch):
+        assert isinstance(batch.pixels, Tensor)
+        return {"loss": cross_entropy(net.logits(batch.pixels), batch.labels)}
+
+    found = keys.function(rate)
+    assert found == keys.function(rate)
+    assert len({keys.value(one) for one in (cross_entropy, mse_loss, Tensor, abs)}) == 4
 
 
 def test_what_only_speeds_things_up_is_passed_over():

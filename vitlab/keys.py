@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import sysconfig
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
@@ -25,6 +26,7 @@ import numpy as np
 from vitlab.files import digest
 
 _PACKAGE = Path(__file__).parent
+_LIBRARIES = {sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")}
 # What decodes, resizes and computes: other versions may give other numbers.
 LIBRARIES = ("numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")
 
@@ -140,6 +142,15 @@ def _tree(made_by: Callable) -> ast.Module | None:
         return None
 
 
+def _installed(routine: Any) -> bool:
+    """Whether a function or method is a library's, and so counts by its name alone."""
+    if not inspect.isfunction(routine):
+        return True
+    source = Path(routine.__code__.co_filename)
+    ours = routine.__module__.split(".")[0] == "vitlab"
+    return not ours and any(source.is_relative_to(place) for place in _LIBRARIES)
+
+
 def value(thing: Any, user: Callable | None = None) -> str:
     """A value as a key, by its content.
 
@@ -157,6 +168,9 @@ def value(thing: Any, user: Callable | None = None) -> str:
         return digest(type(thing).__name__, *(value(one, user) for one in thing))
     if isinstance(thing, set | frozenset):
         return digest("set", *sorted(value(one, user) for one in thing))
+    if inspect.isclass(thing) or (inspect.isroutine(thing) and _installed(thing)):
+        module = inspect.getmodule(thing)
+        return digest(thing.__qualname__, value(module) if module else "")
     if hasattr(thing, "detach"):  # a torch.Tensor
         thing = thing.detach().cpu().numpy()
     if isinstance(thing, np.ndarray):
@@ -173,9 +187,6 @@ def value(thing: Any, user: Callable | None = None) -> str:
             return function(thing)
         inside = inspect.getclosurevars(thing).nonlocals  # what a condition was made with
         return digest(thing.__qualname__, house(thing.__module__), value(inside))
-    if inspect.isroutine(thing) or inspect.isclass(thing):
-        module = inspect.getmodule(thing)
-        return digest(thing.__qualname__, value(module) if module else "")
     if is_dataclass(thing):
         return digest(type(thing).__qualname__, value(vars(thing), user))
     return repr(thing)
