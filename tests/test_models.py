@@ -356,6 +356,40 @@ def test_what_a_head_decides_over(arch, outputs, classes, why):
     assert bool(why) == bool(models.why_undecided(model))
 
 
+@torch.inference_mode()
+def test_each_token_answers_alone_and_both_make_the_networks_answer():
+    net = models.load("mini/vit-distilled-0", "cpu")
+    both = models.each_token(net)
+    pixels = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    assert torch.allclose(sum(m.logits(pixels) for m in both) / 2, net.logits(pixels), atol=1e-5)
+    last = features.block_tokens(net, pixels).prefix[:, -1, 1]
+    assert torch.allclose(both[1].logits(pixels), net.net.head_dist(last), atol=1e-4)
+    names = ["ViT distilled: class token", "ViT distilled: distillation token"]
+    assert [m.group for m in both] == names
+    assert len({str(m.identity) for m in (net, *both)}) == 3
+    one = models.load("mini/vit-0", "cpu")
+    assert models.each_token(one) == [one]
+
+
+@pytest.mark.parametrize(
+    ("name", "patterns", "group"),
+    [
+        ("mini/vit-shape-distilled-0", {}, "ViT distilled"),
+        ("mini/vit-shape-distilled-0", {"shape_distilled": "*shape*"}, "ViT shape-distilled"),
+        ("mini/cnn-stylised-0", {"stylised": "mini/*-stylised-?"}, "CNN stylised"),
+        ("mini/cnn-stylised-0", {}, "CNN"),
+        ("mini/vit-0", {"stylised": "mini/*-stylised-?"}, "ViT"),
+    ],
+)
+def test_a_model_is_grouped_by_its_training(name, patterns, group):
+    assert models.as_trained(models.load(name, "cpu"), **patterns).group == group
+
+
+def test_a_shape_token_is_not_looked_for_in_a_network_of_one():
+    with pytest.raises(ValueError, match=r"shape_distilled=\*: mini/vit-0 has one token"):
+        models.as_trained(models.load("mini/vit-0", "cpu"), shape_distilled="*")
+
+
 # --- local checkpoints
 
 

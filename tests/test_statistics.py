@@ -111,9 +111,7 @@ def test_shape_bias_is_the_count_geirhos_defines():
         ]
     )
     decided = stats.shape_decisions(trials, table)
-    ours = stats.bootstrap(
-        stats.decision_values(decided, ["a", "b"], 4), stats.shape_bias_of_means
-    ).value
+    ours = stats.group_shape_bias(decided, ["a", "b"], 4).value
     bias = []
     for category in range(4):
         by_shape = by_texture = 0
