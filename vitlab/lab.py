@@ -172,9 +172,18 @@ class Lab:
         asked = names - set(measure.SPEED)
         return {k: v for k, v in self.given.items() if k in asked and k not in ("images", "models")}
 
-    def able(self, need: str | Callable[[Model], str], among: Sequence[Model]) -> list[Model]:
-        """The models that have what is needed; prints why the others are left out."""
-        images = self.__dict__.get("images")
+    def able(
+        self,
+        need: str | Callable[[Model], str],
+        among: Sequence[Model],
+        images: Images | None = None,
+    ) -> list[Model]:
+        """The models that have what is needed; prints why the others are left out.
+
+        images: that a model must decide about, if it is decisions that are needed; the page's set
+            if None.
+        """
+        images = images or self.__dict__.get("images")
         why = {n.name: why_not(n, need(n) if callable(need) else need, images) for n in among}
         for name, reason in why.items():
             if reason:
