@@ -1,5 +1,7 @@
+import ast
 import os
 import re
+import statistics
 
 import jupytext
 import nbformat
@@ -76,9 +78,37 @@ def test_code_fits_the_page_and_figures_have_alt_texts(source):
             continue
         long = [line for line in cell.source.splitlines() if len(line) > 88]
         assert not long, long
-        if "plt.show()" in cell.source:
+        if re.search(r"plt\.show\(\)|^ *with panels\(|^ *pictures\(", cell.source, re.M):
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             assert len(alt) > 30, cell.source[:200]
+
+
+def code_lines(source):
+    """Lines of code in each code cell, without comments and blanks."""
+    cells = [c.source for c in jupytext.read(source).cells if c.cell_type == "code"]
+    lines = ([x.strip() for x in cell.splitlines()] for cell in cells)
+    return [n for cell in lines if (n := sum(bool(x) and x[0] != "#" for x in cell))]
+
+
+def test_cells_hold_one_idea(source):
+    counts = code_lines(source)
+    assert max(counts) <= 25, counts
+    assert statistics.median(counts) <= 12, counts
+
+
+def test_a_page_holds_no_installation_and_no_sizes(source):
+    text = source.read_text()
+    assert "VITLAB_SOURCE" not in text, "make notebooks writes it into the .ipynb"
+    assert "PROFILES" not in text, "sizes stand in profiles.yml"
+
+
+def test_no_import_hides_a_parameter(source):
+    notebook = jupytext.read(source)
+    parameters = pages.parameters(notebook)
+    code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            assert not {a.asname or a.name for a in node.names} & set(parameters)
 
 
 def test_settled_claims_exist_and_once(source):
