@@ -47,14 +47,14 @@ def agree(one, other):
 def here(tmp_path_factory):
     """A local run of 520 images (three pieces) and two models, before any cluster is there."""
     models = [load("mini/vit-0"), load("mini/cnn-0")]
-    return evaluate.run(
-        models, data.load("stimuli", n=520), CONDITIONS, tmp_path_factory.mktemp("here")
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VITLAB_TRIALS", str(tmp_path_factory.mktemp("here")))
+        return evaluate.run(models, data.load("stimuli", n=520), CONDITIONS)
 
 
-def test_trials_of_a_cluster_are_those_of_one_machine(here, client, tmp_path):
+def test_trials_of_a_cluster_are_those_of_one_machine(here, client):
     models = [load("mini/vit-0"), load("mini/cnn-0")]
-    there = evaluate.run(models, data.load("stimuli", n=520), CONDITIONS, tmp_path, batch_size=50)
+    there = evaluate.run(models, data.load("stimuli", n=520), CONDITIONS, batch_size=50)
     agree(here, there)
     assert list(there.columns) == list(here.columns)
 
@@ -81,37 +81,36 @@ def test_a_worker_killed_half_way_loses_nothing(here, workers, client, tmp_path)
 
     threading.Thread(target=kill, daemon=True).start()
     models = [load("mini/vit-0"), load("mini/cnn-0")]
-    there = evaluate.run(
-        models, data.load("stimuli", n=520), conditions, tmp_path / "out", batch_size=64
-    )
+    there = evaluate.run(models, data.load("stimuli", n=520), conditions, batch_size=64)
     assert killed
     agree(here, there)
     pids = {path.name.split("-")[0] for path in marks.iterdir()}
     assert len(pids) >= 2, "another worker took over"
 
 
-def test_a_broken_off_run_goes_on_from_its_pieces(here, client, tmp_path):
+def test_a_broken_off_run_goes_on_from_its_pieces(here, client, trial_store):
     models = [load("mini/vit-0"), load("mini/cnn-0")]
     images = data.load("stimuli", n=520)
-    evaluate.run(models, images, CONDITIONS, tmp_path)
-    [folder] = tmp_path.iterdir()
-    (folder / "piece-000001.parquet").unlink()
-    untouched = (folder / "piece-000000.parquet").stat().st_mtime_ns
-    agree(here, evaluate.run(models, images, CONDITIONS, tmp_path))
-    assert (folder / "piece-000000.parquet").stat().st_mtime_ns == untouched
+    evaluate.run(models, images, CONDITIONS)
+    pieces = sorted(trial_store.glob("*/piece-*"))
+    assert len(pieces) == 2 * 2 * 3, "a model and a condition at a time, three pieces"
+    written = {path: path.stat().st_mtime_ns for path in pieces}
+    lost = next(path for path in pieces if path.name.startswith("piece-000001"))
+    lost.unlink()
+    agree(here, evaluate.run(models, images, CONDITIONS))
+    again = {path for path in trial_store.glob("*/piece-*")}
+    assert {p.parent for p in again} == {p.parent for p in pieces}
+    kept = written.keys() - {lost}
+    assert {path: path.stat().st_mtime_ns for path in kept} == {p: written[p] for p in kept}
 
 
-def test_an_error_on_a_worker_is_raised_here_with_its_words(client, tmp_path):
+def test_an_error_on_a_worker_is_raised_here_with_its_words(client):
     def broken(batch):
         raise data.DataError("picture 7 cannot be read")
 
+    images, conditions = data.load("stimuli", n=8), [Condition("clean", 0.0, broken)]
     with pytest.raises(data.DataError, match="picture 7 cannot be read"):
-        evaluate.run(
-            [load("mini/cnn-0")],
-            data.load("stimuli", n=8),
-            [Condition("clean", 0.0, broken)],
-            tmp_path,
-        )
+        evaluate.run([load("mini/cnn-0")], images, conditions)
 
 
 def test_a_scheduler_that_is_not_there_is_told(monkeypatch):
@@ -132,7 +131,7 @@ def test_a_cluster_without_workers_is_told():
 
 def test_without_a_cluster_dask_is_not_even_imported(tmp_path):
     program = (
-        "import sys; from vitlab import cluster; assert cluster.client() is None; "
+        "import sys; from vitlab.trials import dask; assert dask.client() is None; "
         "assert 'distributed' not in sys.modules"
     )
     clean = {k: v for k, v in os.environ.items() if k != "VITLAB_SCHEDULER"}
