@@ -174,9 +174,18 @@ class Lab:
         asked = names - set(measure.SPEED)
         return {k: v for k, v in self.given.items() if k in asked and k not in ("images", "models")}
 
-    def able(self, need: str | Callable[[Model], str], among: Sequence[Model]) -> list[Model]:
-        """The models that have what is needed; prints why the others are left out."""
-        images = self.__dict__.get("images")
+    def able(
+        self,
+        need: str | Callable[[Model], str],
+        among: Sequence[Model],
+        images: Images | None = None,
+    ) -> list[Model]:
+        """The models that have what is needed; prints why the others are left out.
+
+        images: that a model must decide about, if it is decisions that are needed; the page's set
+            if None.
+        """
+        images = images or self.__dict__.get("images")
         why = {n.name: why_not(n, need(n) if callable(need) else need, images) for n in among}
         for name, reason in why.items():
             if reason:
@@ -218,6 +227,27 @@ class Lab:
         """Right answers per image, of `trials`: ``found("ViT", "clean", 0)`` is an accuracy."""
         among, images = self.models if among is None else among, images or self.images
         return _right(self.trials(conditions, images, among), among, images)
+
+    def accuracies(
+        self,
+        sets: Mapping[str, Images],
+        among: Sequence[Model] | None = None,
+        items: str = "",
+    ) -> Measured:
+        """Right answers about several sets of the same categories: ``found("ViT", "sketch")``.
+
+        items: what their images are of, where all sets show the same, one by one; then formulas
+            across sets are paired.
+        """
+        among = self.models if among is None else among
+        values = {
+            (net, name): right
+            for name, images in sets.items()
+            for (net, *_), right in self.accuracy([CLEAN], images, among).values.items()
+        }
+        named = {name: items or images.fingerprint for name, images in sets.items()}
+        categories = next(iter(sets.values())).categories
+        return Measured(values, by_group(list(among)), items=named, chance=1 / len(categories))
 
     def batch(
         self, net: Model, index: Sequence[int] | Tensor, images: Images | None = None
