@@ -60,6 +60,29 @@ def test_accuracy_is_that_of_the_trials(page, tmp_path):
     assert json.loads((tmp_path / "out" / "trials.json").read_text())
 
 
+def test_image_sets_are_measured_side_by_side(page):
+    bench = page()
+    sets = {variant: load("stimuli", variant, n=24) for variant in ("hard", "edges")}
+    apart, paired = bench.accuracies(sets), bench.accuracies(sets, bench.models[:1], "objects")
+    right = {
+        name: [r.prediction == r.label for r in run(bench.models[:1], images, [CLEAN]).itertuples()]
+        for name, images in sets.items()
+    }
+    for found in (apart, paired):
+        gap = found("ViT", "hard") - found("ViT", "edges")
+        assert gap.value == pytest.approx((sum(right["hard"]) - sum(right["edges"])) / 24)
+        assert gap.interval.n == (24 if found is paired else 48)
+    assert set(apart.groups) == {"ViT", "CNN"}
+    assert set(paired.groups) == {"ViT"}
+
+
+def test_models_are_asked_about_other_images_than_the_pages(page, photo_folder, capsys):
+    bench = page()
+    assert bench.able("decisions", bench.models) == bench.models
+    assert bench.able("decisions", bench.models, load(photo_folder)) == []
+    assert "knows stimuli classes, not imagenet" in capsys.readouterr().out
+
+
 def settled(bench, needs=("ViT", "CNN")):
     found = bench.accuracy([CLEAN])
 

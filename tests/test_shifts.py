@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import photograph
@@ -201,18 +200,6 @@ def test_show_leaves_out_models_of_other_classes(means_model, imagenet_model):
     assert scores.score(shown[64], "CNN").tolist() == right.float().tolist()
     with pytest.raises(KeyError, match="groups: CNN"):
         scores.score(shown[64], "ViT")
-
-
-def test_an_object_is_vulnerable_when_one_ground_misleads():
-    right = {"a": [[1, 1, 1], [1, 0, 1], [0, 0, 0]], "b": [[1, 1, 0], [0, 1, 1], [1, 1, 1]]}
-    rows = [
-        {"model": m, "group": "CNN", "image": 3 * i + k, "right": float(ok)}
-        for m, objects in right.items()
-        for i, tried in enumerate(objects)
-        for k, ok in enumerate(tried)
-    ]
-    trials = pd.DataFrame(rows).sample(frac=1, random_state=0)
-    assert scores.vulnerable(trials, "CNN", 3).tolist() == [0.5, 1.0, 0.5]
 
 
 # --- backgrounds --------------------------------------------------------------------------------

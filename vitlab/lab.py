@@ -226,6 +226,27 @@ class Lab:
         among, images = self.models if among is None else among, images or self.images
         return _right(self.trials(conditions, images, among), among, images)
 
+    def accuracies(
+        self,
+        sets: Mapping[str, Images],
+        among: Sequence[Model] | None = None,
+        items: str = "",
+    ) -> Measured:
+        """Right answers about several sets of the same categories: ``found("ViT", "sketch")``.
+
+        items: what their images are of, where all sets show the same, one by one; then formulas
+            across sets are paired.
+        """
+        among = self.models if among is None else among
+        values = {
+            (net, name): right
+            for name, images in sets.items()
+            for (net, *_), right in self.accuracy([CLEAN], images, among).values.items()
+        }
+        named = {name: items or images.fingerprint for name, images in sets.items()}
+        categories = next(iter(sets.values())).categories
+        return Measured(values, by_group(list(among)), items=named, chance=1 / len(categories))
+
     def batch(
         self, net: Model, index: Sequence[int] | Tensor, images: Images | None = None
     ) -> Batch:
