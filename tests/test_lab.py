@@ -44,6 +44,12 @@ def test_what_the_reader_gives_wins_and_the_profile_fills_in(page):
         _ = bench.radios
 
 
+def test_a_claim_about_one_model_is_about_it_where_it_is_run(page):
+    bench = page(models="mini/vit-0,mini/vit-1")
+    assert bench.named("vit-1", "ViT") == "mini/vit-1"
+    assert bench.named("vit_large", "ViT") == "ViT"
+
+
 def test_a_module_that_hides_a_parameter_is_told(page):
     with pytest.raises(ValueError, match="images is a parameter of 99-page, and here a module"):
         page(images=types.ModuleType("images"))
