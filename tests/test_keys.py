@@ -66,6 +66,17 @@ def test_a_function_counts_with_what_it_names(monkeypatch):
     assert after != before, "a value that its helper names has changed"
 
 
+@torch.no_grad()
+def decorated(net, batch):
+    return {"a": helper(batch.pixels)}
+
+
+def test_a_decorated_function_counts_with_what_it_names_too(monkeypatch):
+    before = keys.function(decorated)
+    monkeypatch.setattr(sys.modules[__name__], "FACTOR", 3)
+    assert keys.function(decorated) != before
+
+
 def test_a_function_that_uses_a_module_counts_with_its_syntax(monkeypatch):
     def attack(net, batch):
         return {"a": gradient.fgsm(net, batch.pixels, batch.labels, 0.1)}

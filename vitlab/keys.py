@@ -118,6 +118,7 @@ def function(made_by: Callable, passing_over: Iterable[str] = ()) -> str:
 
     passing_over: names that no result depends on.
     """
+    made_by = inspect.unwrap(made_by)  # a decorator's own names are none of the function's
     tree = _tree(made_by)
     scope = made_by.__globals__ | dict(inspect.getclosurevars(made_by).nonlocals)
     if tree is None:  # a lambda amid other code

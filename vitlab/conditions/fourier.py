@@ -137,14 +137,16 @@ def assigned(
     _check_norm(norm)
 
     def condition(draw: int) -> Condition:
+        shown = [chosen[k] for k in rounds[draw]]  # of each image of the set
+
         def apply(batch: Batch) -> Tensor:
-            return _add(batch, [chosen[rounds[draw][i]] for i in batch.index.tolist()], norm, seed)
+            return _add(batch, [shown[i] for i in batch.index.tolist()], norm, seed)
 
         def check(size: int) -> None:
-            for k in np.unique(rounds[draw]):
-                _check_frequency(chosen[k], size)
+            for frequency in set(shown):
+                _check_frequency(frequency, size)
 
-        key = f"seed {seed}, assigned {digest([chosen[k] for k in rounds[draw]])}"
+        key = f"seed {seed}, assigned {digest(shown)}"
         return Condition(name, norm, apply, draw, check, key)
 
     return [condition(draw) for draw in range(len(rounds))]
