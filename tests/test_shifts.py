@@ -8,12 +8,13 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from vitlab import images as data
+from vitlab.conditions import CLEAN
 from vitlab.images import backgrounds, imagenet, shifts
 from vitlab.inside import attention, filtering
 from vitlab.models import MINI_CONFIG, Model, restrict
 from vitlab.statistics import detection
-from vitlab.statistics import shifts as scores
 from vitlab.stimuli import scenes as stimuli
+from vitlab.trials.run import run
 
 
 def linear(classes: int, seed: int = 0, size: int = 64) -> torch.nn.Module:
@@ -114,10 +115,10 @@ def test_models_decide_about_held_out_stimuli(means_model):
     inside, outside, classes = shifts.in_and_out(known, unknown, 32)
     assert classes == list(range(16))
     assert restrict.restricted(means_model, classes) is means_model
-    shown = filtering.show({64: [means_model]}, outside)[64]
+    shown = run([means_model], outside, [CLEAN])
     stack = torch.stack([means_model.pixels(unknown.picture(i)) for i in range(32)]).float() / 255
     confidence = means_model.logits(stack).softmax(1).amax(1)
-    assert np.allclose(scores.score(shown, "CNN", "confidence"), confidence, atol=1e-5)
+    assert np.allclose(shown["confidence"], confidence, atol=1e-5)
     assert len(inside) == 32
 
 
@@ -185,21 +186,6 @@ def test_a_cnn_sees_the_vits_pixels_at_each_size():
         assert all(torch.equal(m.pixels(picture), first) for m in members)
     assert families[32][1].config["std"] == (1, 1, 1)
     assert restrict.by_size([net]) == {64: [net]}
-
-
-# --- the run ------------------------------------------------------------------------------------
-
-
-def test_show_leaves_out_models_of_other_classes(means_model, imagenet_model):
-    images = data.load("stimuli", n=16)
-    shown = filtering.show({64: [means_model, imagenet_model], 65: [imagenet_model]}, images)
-    assert list(shown) == [64]
-    assert shown[64]["model"].unique().tolist() == ["means"]
-    stack = torch.stack([means_model.pixels(images.picture(i)) for i in range(16)]).float() / 255
-    right = means_model.logits(stack).argmax(1) == images.labels
-    assert scores.score(shown[64], "CNN").tolist() == right.float().tolist()
-    with pytest.raises(KeyError, match="groups: CNN"):
-        scores.score(shown[64], "ViT")
 
 
 # --- backgrounds --------------------------------------------------------------------------------
@@ -290,8 +276,8 @@ def test_imagenet_9_as_it_is_unpacked(tmp_path, monkeypatch, imagenet_model):
     with Image.open(root / "only_bg_t" / "val" / below) as ground:
         assert np.array_equal(picture[~mask], np.asarray(ground)[~mask])
     assert not below.startswith("01")
-    shown = filtering.show({64: [imagenet_model]}, every, in_nine)
-    assert set(shown[64]["prediction"]) <= set(range(10))
+    shown = run([in_nine(imagenet_model)], every, [CLEAN])
+    assert set(shown["prediction"]) <= set(range(10))
 
 
 # --- metrics ------------------------------------------------------------------------------------
