@@ -265,7 +265,7 @@ def test_the_site_has_ledger_status_data_and_no_machine_path(checkout, monkeypat
 
 def test_what_a_page_imports_is_followed_to_the_end():
     found = set(pages.imported("from vitlab.trials import run"))
-    assert {"vitlab/trials/run.py", "vitlab/images/images.py", "vitlab/keys.py"} <= found
+    assert {"vitlab/trials/run.py", "vitlab/images/images.py", "vitlab/files.py"} <= found
     assert "vitlab/inside/episodes.py" not in found
     assert pages.imported("import json") == {}
 
