@@ -49,7 +49,7 @@ def python(program, *folders):
     [
         "import vitlab, timm, torchvision",
         "import torch, vitlab, timm; timm.create_model('resnet10t')",
-        "import vitlab; assert callable(vitlab.models.wrap); assert vitlab.statistics.curve",
+        "import vitlab; assert callable(vitlab.models.wrap); assert vitlab.statistics.correct",
         "import multiprocessing as m, vitlab; "
         "m.get_context('fork').Process(target=__import__, args=['timm']).start()",
     ],

@@ -12,7 +12,7 @@ import pandas as pd
 import papermill
 import pytest
 
-from vitlab.book import pages
+from vitlab.book import profiles
 
 ROOT = Path(__file__).parents[1]
 # Two pages at every push; all of them every week, see the workflow.
@@ -119,5 +119,5 @@ def test_a_page_runs_on_colab_from_its_ipynb_alone(page, colab, wheel, tmp_path,
     assert page == "00-stimuli" or list((tmp_path / "out").glob("claims/*.json"))
     if page in ONE_RUN:  # `passes`, written down by hand for `vitlab plan`, are its conditions
         trials = pd.read_parquet(tmp_path / "out" / "trials.parquet")
-        passes = pages.sizes(notebook, page)["mini"]["passes"]
+        passes = profiles.sizes(page)["mini"]["passes"]
         assert len(trials[["condition", "level", "draw"]].drop_duplicates()) == passes

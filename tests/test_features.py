@@ -237,30 +237,33 @@ def test_block_predictions_can_be_over_categories(photo_folder):
         assert int(ours[i, 4]) == max(range(16), key=means.__getitem__)
 
 
-def test_models_are_sorted_by_what_a_page_needs(photo_folder):
+def test_what_a_model_lacks_is_told_in_a_few_words(photo_folder):
     vit, cnn = load("mini/vit-0", "cpu"), load("mini/cnn-0", "cpu")
     cait = hub.from_timm("timm/cait", timm.create_model("cait_xxs24_224", depth=1), "random")
     dino = random_vit("vit_small_patch14_dinov2", img_size=56, depth=2)
     swin = timm.create_model("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1), embed_dim=24)
     swin = hub.from_timm("timm/swin", swin, "random")
-    nets = [vit, cnn, cait, dino, swin]
-    assert features.able(nets, "class token") == (
-        [vit, cait, dino],
-        "left out: mini/cnn-0, timm/swin (no class token)",
-    )
-    usable, line = features.able(nets, "blocks")
-    assert usable == [vit, dino]
-    assert line.endswith("timm/cait (its class token does not pass through all blocks)")
-    assert features.able([vit, dino], "attention") == ([vit, dino], "")
-    assert features.able(nets, "features") == (nets, "")
-    usable, line = features.able(nets, "decisions", data.load("stimuli", n=4))
-    assert usable == [vit, cnn]
-    assert "timm/cait, timm/swin (knows imagenet classes, not stimuli)" in line
-    assert "(no classifier, features only)" in line
-    usable, line = features.able(nets, "decisions", data.load(photo_folder))
-    assert usable == [cait, swin]
+    backbone = replace(cnn, name="backbone", classes="features")
+    nets = [vit, cnn, cait, dino, swin, backbone]
+
+    def lacking(need, images=None):
+        why = {net.name: features.why_not(net, need, images) for net in nets}
+        return {name: reason for name, reason in why.items() if reason}
+
+    none = dict.fromkeys(["mini/cnn-0", "timm/swin", "backbone"], "no class token")
+    through = {"timm/cait": "its class token does not pass through all blocks"}
+    assert lacking("class token") == none
+    assert lacking("blocks") == lacking("attention") == none | through
+    assert lacking("features") == {}
+    undecided = dict.fromkeys([dino.name, "backbone"], "no classifier, features only")
+    others = dict.fromkeys(["timm/cait", "timm/swin"], "knows imagenet classes, not stimuli")
+    found = lacking("decisions", data.load("stimuli", n=4))
+    assert found.pop(dino.name).startswith(undecided.pop(dino.name))
+    assert found == undecided | others
+    found = lacking("decisions", data.load(photo_folder))
+    assert set(found) == {"mini/vit-0", "mini/cnn-0", dino.name, "backbone"}
     with pytest.raises(ValueError, match="unknown need 'block'; nearest: blocks"):
-        features.able(nets, "block")
+        features.why_not(vit, "block")
 
 
 def test_heads_that_read_no_class_token_predict_nothing():
@@ -293,15 +296,3 @@ def test_pooled_features_give_the_models_logits(stack):
 def test_a_cnn_is_told_to_have_no_class_tokens(stack):
     with pytest.raises(ValueError, match="mini/cnn-0: no class token; give a plain ViT"):
         features.block_tokens(load("mini/cnn-0"), stack)
-
-
-def test_models_that_cannot_decide_are_left_out_with_the_reason(capsys):
-    stimuli = data.load("stimuli", n=2)
-    mini = load("mini/cnn-0")
-    backbone = replace(mini, name="backbone", classes="features")
-    assert features.deciding([mini, backbone], stimuli) == [mini]
-    assert capsys.readouterr().out == "left out: backbone (no classifier, features only)\n"
-    assert features.deciding([mini], stimuli) == [mini]
-    assert capsys.readouterr().out == ""
-    with pytest.raises(ValueError, match=r"no model can decide .* backbone \(no classifier"):
-        features.deciding([backbone], stimuli)

@@ -31,7 +31,7 @@ def test_no_notebook_lacks_its_source():
 
 def test_parameters_and_sizes_are_literals_and_complete(source):
     notebook = jupytext.read(source)
-    parameters, sizes = pages.parameters(notebook), pages.sizes(notebook, source.stem)
+    parameters, sizes = pages.parameters(notebook), profiles.sizes(source.stem)
     assert {"profile", "seed", "out"} <= set(parameters)
     assert parameters["profile"] is None
     for profile, values in sizes.items():
@@ -48,12 +48,12 @@ def test_parameters_and_sizes_are_literals_and_complete(source):
 
 
 def test_profiles_name_models_and_images_that_exist(source):
-    for values in pages.sizes(jupytext.read(source), source.stem).values():
+    for values in profiles.sizes(source.stem).values():
         if "models" in values:
             assert models.select(values["models"])
         for images in datasets.several(values.get("images", "stimuli")):
             assert images == "stimuli" or datasets.is_set(images)
-    colab = pages.sizes(jupytext.read(source), source.stem).get("colab", {})
+    colab = profiles.sizes(source.stem).get("colab", {})
     for images in datasets.several(colab.get("images", "stimuli")):
         if images != "stimuli":
             assert datasets.manifests()[datasets.set_name(images)].access == "open"

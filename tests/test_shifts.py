@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from vitlab import images as data
-from vitlab.conditions import CLEAN
+from vitlab.conditions.condition import CLEAN
 from vitlab.images import backgrounds, imagenet, shifts
 from vitlab.inside import attention, filtering
 from vitlab.models import MINI_CONFIG, Model, restrict
@@ -71,7 +71,7 @@ def test_renditions_show_different_objects_of_every_category():
     assert len(set(numbers)) == 160
 
 
-def test_filtering_keeps_what_the_filters_get_wrong(means_model):
+def test_filtering_keeps_what_the_filters_get_wrong(means_model, imagenet_model):
     count = 272  # more than the engine writes at once
     images = data.load("stimuli", n=count)
     second = replace(means_model, name="second", net=linear(16, 3), weights="second")
@@ -82,7 +82,11 @@ def test_filtering_keeps_what_the_filters_get_wrong(means_model):
     assert kept["means errs"].tolist() == np.flatnonzero(errs[0]).tolist()
     assert kept["all filters err"].tolist() == np.flatnonzero(errs[0] & errs[1]).tolist()
     assert len(kept["unfiltered"]) == count
-    assert list(filtering.filtered([], images)) == [images.name]
+    undecided = filtering.filtered([imagenet_model], images)  # it knows other classes
+    assert {name: len(places) for name, places in undecided.items()} == {images.name: count}
+    assert set(filtering.filtered([imagenet_model, second], images)) == {
+        "unfiltered", "second errs"
+    }  # fmt: skip
 
 
 def test_known_images_are_those_of_the_unknown_sets_classes(tmp_path):

@@ -75,7 +75,7 @@ def trials():
 def test_correct_averages_draws_within_an_image(trials):
     per_image = stats.correct(trials)
     for model in ("a", "b"):
-        ours = stats.group_mean(per_image, [model], "drop", 0.1)
+        ours = per_image[model, "drop", np.float32(0.1)]
         for i in range(12):
             rows = trials[
                 (trials["model"] == model)
@@ -83,21 +83,6 @@ def test_correct_averages_draws_within_an_image(trials):
                 & (trials["image"] == i)
             ]
             assert ours[i] == pytest.approx((rows["prediction"] == i % 4).mean())
-
-
-def test_a_curve_has_every_group_setting_and_seed(trials):
-    curve = stats.curve(trials, {"both": ["a", "b"], "b": ["b"]})
-    assert len(curve) == 4
-    row = curve[(curve["group"] == "both") & (curve["condition"] == "drop")].iloc[0]
-    hits = trials[trials["condition"] == "drop"].eval("prediction == label").mean()
-    assert row["accuracy"] == pytest.approx(hits)
-    assert np.mean(row["seeds"]) == pytest.approx(hits, abs=1e-4)
-    assert row["low"] <= row["accuracy"] <= row["high"]
-
-
-def test_what_was_not_run_is_named(trials):
-    with pytest.raises(KeyError, match=r"no trials of c under 'drop' at level 0\.1"):
-        stats.group_mean(stats.correct(trials), ["c"], "drop", 0.1)
 
 
 def test_shape_bias_is_the_count_geirhos_defines():

@@ -237,12 +237,11 @@ def _run(
         (work / "out").mkdir(parents=True, exist_ok=True)
         jupytext.write(jupytext.read(page.source), work / "in.ipynb", fmt="ipynb")
         parameters = {**page.parameters, "out": os.path.relpath(work / "out", root)}
-        defaults = pages.parameters(jupytext.read(page.source))
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "vitlab.book.run_page"),
                 *(str(work / "in.ipynb"), str(work / "run.ipynb")),
-                *(json.dumps({k: v for k, v in parameters.items() if k in defaults}), str(root)),
+                *(json.dumps(parameters), str(root)),
                 str(os.getpid()),
             ],
             env=environment,

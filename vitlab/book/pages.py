@@ -109,24 +109,13 @@ def parameters(notebook: nbformat.NotebookNode) -> dict[str, Any]:
     """
     return {
         target.id: ast.literal_eval(node.value)
-        for node in ast.parse(_tagged(notebook, "parameters")).body
+        for cell in notebook.cells
+        if "parameters" in cell.metadata.get("tags", [])
+        for node in ast.parse(cell.source).body
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-
-
-def sizes(
-    notebook: nbformat.NotebookNode, page: str, where: Path | None = None
-) -> dict[str, dict[str, Any]]:
-    """What each profile of a page sets: its section of ``profiles.yml``, or its own ``PROFILES``.
-
-    where: another ``profiles.yml`` than the usual one. A page with neither is a mini page.
-    """
-    for node in ast.parse(_tagged(notebook, "profiles")).body:
-        if isinstance(node, ast.Assign):
-            return ast.literal_eval(node.value)
-    return profiles.sizes(page, where) if page in profiles.pages(where) else {"mini": {}}
 
 
 def address(root: Path) -> str:
@@ -159,10 +148,9 @@ def notebook_for_colab(source: Path, address: str = "") -> nbformat.NotebookNode
     address: the repository's, from where a notebook that is opened alone installs vitlab.
     """
     notebook = jupytext.read(source)
-    if not _tagged(notebook, "setup"):
-        install = _INSTALL.format(source=json.dumps(f"git+{address}" if address else ""))
-        tags = {"tags": ["setup", "remove-cell"]}
-        notebook.cells.insert(1, new_code_cell(install, metadata=tags))
+    install = _INSTALL.format(source=json.dumps(f"git+{address}" if address else ""))
+    tags = {"tags": ["setup", "remove-cell"]}
+    notebook.cells.insert(1, new_code_cell(install, metadata=tags))
     counted: dict[str, int] = {}
     for cell in notebook.cells:  # an id that stays as long as the cell does
         counted[cell.source] = counted.get(cell.source, 0) + 1
@@ -205,34 +193,31 @@ def sync(root: Path) -> None:
         write_text(source.with_suffix(".ipynb"), text + "\n")
 
 
-def _tagged(notebook: nbformat.NotebookNode, tag: str) -> str:
-    found = [cell.source for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
-    return found[0] if found else ""
-
-
 def _page(root: Path, name: str, overrides: dict[str, str], profile: str) -> Page:
     source = root / "notebooks" / f"{name}.md"
     notebook = jupytext.read(source)
     try:
         defaults = parameters(notebook)
-        page_sizes = sizes(notebook, name, profiles_file(root))
     except (SyntaxError, ValueError) as error:
-        raise PageError(f"{name}: parameters or profiles are no literals: {error}") from None
-    if profile not in page_sizes:
-        raise _NotFor(f"{name} has no profile {profile!r}; it has {', '.join(page_sizes)}")
-    given: dict[str, Any] = {"profile": profile} if "profile" in defaults else {}
+        raise PageError(f"{name}: parameters are no literals: {error}") from None
+    where = profiles_file(root)
+    # A page that is not in profiles.yml is a mini page.
+    sizes = profiles.sizes(name, where) if name in profiles.pages(where) else {"mini": {}}
+    if profile not in sizes:
+        raise _NotFor(f"{name} has no profile {profile!r}; it has {', '.join(sizes)}")
+    given: dict[str, Any] = {"profile": profile}
     for key, text in overrides.items():
         if key not in defaults or key in _NOT_SETTABLE:
             settable = [k for k in defaults if k not in _NOT_SETTABLE]
             raise _NotFor(f"{name} has no parameter {key!r}{nearest(key, settable)}")
-        known = [v.get(key) for v in (defaults, page_sizes[profile], *page_sizes.values())]
+        known = [v.get(key) for v in (defaults, sizes[profile], *sizes.values())]
         # What is None everywhere, such as the device, takes text.
         given[key] = _value(name, key, text, next((v for v in known if v is not None), ""))
         if isinstance(
             given[key], str
         ):  # a page runs in the checkout, files lie where the reader is
             given[key] = _absolute(given[key], [v for v in known if isinstance(v, str)])
-    settings = {**page_sizes[profile], **given}
+    settings = {**sizes[profile], **given}
     if "images" in given and settings.get("needs") == "cue-conflict images":
         _need_cues(name, given["images"])
     return Page(name, source, given, settings, _parts(root, name, notebook, given, settings))
@@ -328,14 +313,11 @@ def _parts(
         "Python": platform.python_version(),
         "device": settings.get("device") or best_device(),
         **modules,
+        "profiles.yml": digest(json.dumps(settings, sort_keys=True, default=str)),
     }
-    own_sizes = _tagged(notebook, "profiles")  # these are code
-    if not own_sizes:
-        parts["profiles.yml"] = digest(json.dumps(settings, sort_keys=True, default=str))
     nodes = [node for tree in trees for node in ast.walk(tree)]
     used = {getattr(node, "id", getattr(node, "attr", "")) for node in nodes}
-    sources = [tree for tree in trees if ast.dump(tree) != ast.dump(ast.parse(own_sizes))]
-    literals = [text for tree in sources for text in _texts(tree)]
+    literals = [text for tree in trees for text in _texts(tree)]
     chosen = list(_texts(settings))
     parts |= _weight_parts(chosen, literals) | _image_parts(chosen, literals)
     if "zoo" in used:  # vitlab.models.zoo: recipes and curves of all

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,24 +68,3 @@ def name(profile: str | None) -> str:
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}{nearest(profile, PROFILES)}")
     return profile
-
-
-def choose(sizes: Mapping[str, Mapping[str, Any]], profile: str | None, **given: Any) -> list[Any]:
-    """The values of the parameters `given`: their own, or the profile's where they are None.
-
-    sizes: profile -> parameter -> value. Prints what was chosen, so that a page shows it.
-
-    >>> sizes = {"mini": {"models": "mini/*", "n_images": 240}}
-    >>> models, n = choose(sizes, "mini", models=None, n_images=12)
-    profile mini: models=mini/*, n_images=12
-    >>> models, n
-    ('mini/*', 12)
-
-    Raises ValueError for a profile that the page does not have.
-    """
-    profile = name(profile)
-    if profile not in sizes:
-        raise ValueError(f"this page has no profile {profile!r}; it has {', '.join(sizes)}")
-    chosen = {k: sizes[profile][k] if value is None else value for k, value in given.items()}
-    print(f"profile {profile}: " + ", ".join(f"{k}={value}" for k, value in chosen.items()))
-    return list(chosen.values())

@@ -1,4 +1,4 @@
-"""Images that models get wrong."""
+"""Adversarial filtering: the images that models get wrong."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Frozen features: class tokens of all blocks, pooled features, attention from the class token.
 
 A stack holds pixels in [0, 1] before normalisation, float [n, 3, size, size]; what takes one raises
-ValueError where it goes beyond. Not every model has all of these features; `able` says which of
-some models do, and why the others are left out. All is computed in float32, on the model's device,
+ValueError where it goes beyond. Not every model has all of these features; `why_not` says what
+one lacks. All is computed in float32, on the model's device,
 and handed back on the CPU.
 """
 
@@ -85,39 +85,6 @@ def why_not(model: Model, need: str, images: Images | None = None) -> str:
         if not all(hasattr(layer, k) for layer in layers for k in ("attn_drop", "fused_attn")):
             return "its blocks' attention cannot be seen"
     return ""
-
-
-def able(
-    models: Sequence[Model], need: str, images: Images | None = None
-) -> tuple[list[Model], str]:
-    """The models that have what is needed (see `why_not`), and a line about the others.
-
-    The line is to be printed, e.g. "left out: mini/cnn-0, mini/cnn-1 (no class token)"; empty if no
-    model is left out.
-    """
-    reasons: dict[str, list[Model]] = {}
-    for model in models:
-        reasons.setdefault(why_not(model, need, images), []).append(model)
-    usable = reasons.pop("", [])
-    left = "; ".join(f"{', '.join(m.name for m in ms)} ({why})" for why, ms in reasons.items())
-    return usable, f"left out: {left}" if left else ""
-
-
-def deciding(models: Sequence[Model], images: Images) -> list[Model]:
-    """The models that can decide over the images' classes; prints which others are left out.
-
-    Raises ValueError if there is none.
-    """
-    usable, left_out = able(models, "decisions", images)
-    if not usable:
-        raise ValueError(
-            f"no model can decide about the {images.classes} images of {images.name}; {left_out}; "
-            "give models= and images= that go together, e.g. models=efficientnet-lite0 for "
-            "photographs"
-        )
-    if left_out:
-        print(left_out)
-    return usable
 
 
 def pixel_stack(model: Model, images: Images, chosen: Iterable[int] | None = None) -> Tensor:

@@ -1,6 +1,6 @@
 """Metrics of trials, each with a 95 % interval over images."""
 
-from vitlab.statistics.accuracy import correct, curve, group_mean
+from vitlab.statistics.accuracy import correct
 from vitlab.statistics.corruption import mce, relative_mce
 from vitlab.statistics.interval import RESAMPLES, Interval, bootstrap, weights
 from vitlab.statistics.quantity import (
@@ -33,10 +33,8 @@ __all__ = [
     "average",
     "bootstrap",
     "correct",
-    "curve",
     "decision_values",
     "function",
-    "group_mean",
     "group_shape_bias",
     "lacking",
     "largest",

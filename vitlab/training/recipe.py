@@ -187,10 +187,3 @@ def _recipe(name: str, seed: int, section: dict[str, Any], given: dict[str, Any]
             raise RecipeError(f"recipe {name}: no {key}")
     told["config"] = {k: tuple(v) if isinstance(v, list) else v for k, v in told["config"].items()}
     return Recipe(**{**told, "betas": tuple(told["betas"])})
-
-
-def recipe_of(name: str) -> Recipe:
-    """The recipe of one model. Raises RecipeError, with the nearest names, for an unknown one."""
-    if name not in recipes():
-        raise RecipeError(f"unknown model {name!r}{nearest(name, list(recipes()))}")
-    return recipes()[name]
