@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from vitlab.files import whole, write_json, write_text
 from vitlab.models import hub
@@ -22,8 +23,7 @@ def publish(recipe: Recipe, record: dict[str, Any], work: Path) -> None:
     """Put finished weights into ``vitlab/zoo``, their record and curve into its two tables."""
     entry = {k: v for k, v in record.items() if k not in ("curve", "stamp")}
     hub.ZOO.mkdir(exist_ok=True)
-    with open(work / "index.lock", "w") as lock:  # two trainings may end at once
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(work / "index.lock"):  # two trainings may end at once
         with whole(hub.ZOO / record["file"]) as part:
             part.write_bytes((work / record["file"]).read_bytes())
         told = curves() | {recipe.name: record["curve"]}
