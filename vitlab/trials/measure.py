@@ -116,6 +116,8 @@ def keep(make: Callable[..., Any], *of: Any, also: Any = None, about: str = "") 
     models = [one for one in of if isinstance(one, Model)]
     said = {"what": make.__name__, "model": ", ".join(net.name for net in models), "images": about}
     entry = store.Entry(parts, said)
-    if entry.get(0) is None:
+    found = entry.get(0)
+    if found is None:
         entry.put(0, {"made": make(*of)})
-    return entry.get(0)["made"]
+        found = entry.get(0)  # as it will be read: arrays come back as tensors
+    return found["made"]

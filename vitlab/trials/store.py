@@ -69,10 +69,6 @@ class Entry:
         except OSError as error:
             raise StoreError(f"results cannot be written to {self.place}: {error}") from None
 
-    def has(self, piece: int) -> bool:
-        """Whether a piece is there and whole."""
-        return self._content(piece) is not None
-
     def _content(self, piece: int) -> bytes | None:
         for path in sorted(self.place.glob(f"piece-{piece:06d}-*")):
             found = _NAME.fullmatch(path.name)
