@@ -335,7 +335,9 @@ def test_a_recorded_run_stands_on_its_page_and_in_the_ledger(checkout):
         "from vitlab import claims\n"
         "from vitlab.statistics import Interval\n"
         "facts = [('ViT at 50%', Interval(0.614, 0.6, 0.628, 800), 'accuracy')]\n"
-        "claims.settle('naseer2021', 'occlusion-random', [], folder, facts, False, 'one model')\n"
+        "ran = claims.Run('imagenet', ['real/net'], '800 of photos')\n"
+        "found = claims.Finding('naseer2021', 'occlusion-random', ran, {}, facts, 'one model')\n"
+        "claims.settle(found, folder)\n"
     )
     write(checkout, "01-first", body=kept)
     assert run(checkout, names=["01-first"], parameters={"n": "5"}) == 0
@@ -343,7 +345,7 @@ def test_a_recorded_run_stands_on_its_page_and_in_the_ledger(checkout):
     where = checkout / "book" / "recorded"
     assert recorded.record(base, "a-run", where) == ["01-first"]
     [found] = recorded.runs("01-first", where)
-    assert found["claims"][0]["fresh"][0]["value"] == 0.614
+    assert found["claims"][0]["facts"][0]["value"] == 0.614
     assert found["state"]["image sets"] == [{"name": "photos", "fingerprint": "abcd", "n": 800}]
     assert recorded.table("01-first", "result.csv", where)["n"].tolist() == [5]
     assert not (where / "a-run" / "01-first" / "page.ipynb").exists()
@@ -354,12 +356,44 @@ def test_a_recorded_run_stands_on_its_page_and_in_the_ledger(checkout):
     for text in ("Recorded runs", "real/net (hub revision 123)", "ViT at 50%", "0.600 … 0.628"):
         assert text in page
     front = html.unescape((checkout / "build/html/book/intro.html").read_text())
-    assert "recorded run a-run" in front
-    assert "0.61 [0.60, 0.63]" in front
+    assert "waits for" not in front.partition("occlusion-random")[2].partition("</tr>")[0]
     ledger = json.loads((checkout / "build/ledger.json").read_text())
     [entry] = [r for r in ledger if r["claim"] == "occlusion-random"]
-    assert entry["recorded"][0]["models"] == ["real/net"]
-    assert entry["verdict"] == "not run", "a recorded run does not settle this edition's claim"
+    kept = entry["editions"]["imagenet"]
+    assert (kept["recorded"], kept["models"]) == ("a-run", ["real/net"])
+    assert kept["facts"][0]["value"] == 0.614
+    assert entry["verdict"] == "not run", "a run without a check settles nothing"
+
+
+@pytest.mark.build
+def test_a_recorded_run_that_was_tampered_with_is_caught(checkout):
+    body = (
+        "(folder / 'models.json').write_text(json.dumps([{'name': 'real/net', 'classes': "
+        "'imagenet', 'source': 'hub revision 123', 'group': 'ViT'}]))\n"
+        "from vitlab import claims\n"
+        "from vitlab.statistics import mean\n"
+        "from vitlab.statistics.check import measured\n"
+        "gap = mean([0.2, 0.3] * 20)\n"
+        "found = claims.Finding('naseer2021', 'occlusion-salient', claims.Run('photos'), "
+        "{'': [[measured('gap', gap > 0)]]})\n"
+        "claims.settle(found, folder)\n"
+    )
+    write(checkout, "01-first", body=body)
+    assert run(checkout, names=["01-first"], parameters={"n": "5"}) == 0
+    [base] = (checkout / "build" / "custom").iterdir()
+    where = checkout / "book" / "recorded"
+    recorded.record(base, "a-run", where)
+    [found] = recorded.runs("01-first", where)
+    assert (found["claims"][0]["verdict"], found["claims"][0]["recorded"]) == ("seen", "a-run")
+    items = next(where.rglob("claims/*.parquet"))
+    table = pd.read_parquet(items)
+    table["added"] = -table["added"]
+    table.to_parquet(items)
+    with pytest.raises(recorded.RecordError, match=r"occlusion-salient.parquet differ; restore"):
+        recorded.runs("01-first", where)
+    items.unlink()
+    with pytest.raises(recorded.RecordError, match="not what was recorded"):
+        recorded.runs("01-first", where)
 
 
 @pytest.mark.build
@@ -681,11 +715,14 @@ def hostile_site(place, word):
     kept.mkdir()
     pd.DataFrame({word: [word, "2"]}).to_csv(kept / f"{name}.csv", index=False)
     number = {"quantity": word, "value": 0.5, "low": 0.4, "high": 0.6, "n": 1000, "unit": word}
+    said = dict.fromkeys(("reason", "remarks", "primary", "unit", "demand", "part"), word)
+    said |= {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1000, "verdict": "holds"}
+    edition = {**said, "recorded": word, "checks": [number] * 3, "facts": [number]}
+    theirs = {"model": word, "condition": word, "value": 1, "unit": word, "exact": 0}
     record = {
-        "paper": word, "claim": word, "statement": word, "verdict": "holds", "reason": word,
-        "miniature": True, "page": word, "profile": "mini", "fresh": [number] * 3,
-        "published": [{"model": word, "condition": word, "value": 1, "unit": word, "exact": 0}] * 3,
-        "recorded": [{"run": word, "fresh": [number]}],
+        **edition, "paper": word, "claim": word, "short": word, "statement": word, "theme": word,
+        "page": word, "published": [theirs] * 3, "independent": [theirs] * 2,
+        "unpublished": word, "edition": "imagenet", "editions": {"imagenet": edition},
     }  # fmt: skip
     run = {
         "run": word, "folder": kept, "models": [{"name": word, "source": word}],

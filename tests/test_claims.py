@@ -1,103 +1,197 @@
 import html
 import json
+import re
 
+import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
 from vitlab import claims
-from vitlab.claims import Check
-from vitlab.statistics import Interval
+from vitlab.claims import Finding, Run
+from vitlab.statistics import Interval, Measured, mean
+from vitlab.statistics.check import judge, measured
 
 EVERYTHING = [claim for paper in claims.papers().values() for claim in paper["claims"]]
+THEMES = (
+    *("occlusion and patches", "shape and texture", "frequencies", "corruptions and shifts"),
+    *("adversaries", "features and transfer", "inside", "training for robustness"),
+    *("self-supervision", "language", "architecture"),
+)
+SCHEMA = json.loads(
+    (claims.papers_folder().parents[1] / "vitlab/book/ledger.schema.json").read_text()
+)
 
 
 def test_every_claim_says_what_it_takes_to_settle_it():
     for claim in EVERYTHING:
         assert {"id", "statement", "kind", "published", "check", "mini"} <= set(claim)
-        for number in claim["published"]:
+        for number in claim["published"] + claim.get("independent", []):
             assert {"model", "condition", "value", "unit", "exact", "where"} <= set(number)
+        assert claim["published"] or claim["unpublished"] in ("curves only", "not found")
+        assert claim["theme"] in THEMES
+        assert 3 <= len(claim["short"].split()) <= 12
+
+
+def test_every_claim_states_the_check_that_decides_each_part():
+    for claim in EVERYTHING:
+        parts = claims.primaries(claim)
+        assert 1 <= len(parts) == len(claim["primary"]) <= 5, claim["id"]
+        for name, one in parts.items():
+            assert name or len(parts) == 1, claim["id"]
+            assert re.fullmatch(r"(>|<|within) -?[\d.]+", one["demand"]), claim["id"]
+            assert one["speaks"] in ("architectures", "networks")
+            assert set(one["known"]) <= {"miniature", "imagenet", "photos"}
+            assert 2 <= len(one.get("every", "ab")) <= 3
+            assert one["quantity"]
+            assert one.get("only", "imagenet") == "imagenet"
+
+
+def finding(low, high, claim="occlusion-salient", edition="mini", models=("vit-0",), **more):
+    """A claim with one part, settled by a given interval."""
+    gap = measured("gap", stated(low, high) > 0)
+    return Finding("naseer2021", claim, Run(edition, models, "9 images"), {"": [[gap]]}, **more)
+
+
+def stated(low, high, n=50):
+    from vitlab.statistics import stated as exactly
+
+    return exactly(Interval((low + high) / 2, low, high, n))
 
 
 @pytest.mark.parametrize(
-    ("interval", "bound", "expected"),
+    ("edition", "models", "words"),
     [
-        ((0.1, 0.2), {"above": 0}, "holds"),
-        ((-0.1, 0.2), {"above": 0}, "inconclusive"),
-        ((-0.2, -0.1), {"above": 0}, "fails"),
-        ((-0.2, 0.0), {"above": 0}, "fails"),
-        ((0.1, 0.2), {"below": 0.3}, "holds"),
-        ((0.1, 0.2), {"below": 0.15}, "inconclusive"),
-        ((0.1, 0.2), {"below": 0.1}, "fails"),
+        ("mini", ["mini/vit-0"], ["seen", "cannot tell", "opposite seen"]),
+        ("photos", ["photos/vit-0"], ["seen", "cannot tell", "opposite seen"]),
+        ("imagenet", ["efficientnet-lite0", "vit_tiny"], ["seen", "cannot tell", "opposite seen"]),
+        (
+            "imagenet",
+            ["deit_small_patch16_224.fb_in1k", "resnet50.tv_in1k"],
+            ["holds", "cannot tell", "fails"],
+        ),
     ],
 )
-def test_a_check_is_decided_by_its_whole_interval(interval, bound, expected):
-    assert Check("q", Interval(sum(interval) / 2, *interval, 9), **bound).verdict == expected
-
-
-def test_a_claim_needs_all_its_checks():
-    good, bad, open_ = (
-        Check(name, Interval(0, low, high, 5), above=0)
-        for name, low, high in [("a", 1, 2), ("b", -2, -1), ("c", -1, 1)]
-    )
-    assert claims.verdict([good, good]) == "holds"
-    assert claims.verdict([good, open_]) == "inconclusive"
-    assert claims.verdict([good, open_, bad]) == "fails"
-    assert claims.verdict([]) == "not run"
-
-
-def test_the_ledger_has_a_record_for_every_claim(tmp_path):
-    interval = Interval(0.3, 0.2, 0.4, 50)
-    claims.settle(
-        "naseer2021",
-        "occlusion-random",
-        [Check("gap", interval, above=0)],
-        tmp_path,
-        [("ViT", Interval(0.9, 0.8, 1.0, 50), "accuracy")],
-    )
-    records = claims.ledger({"01-occlusion": tmp_path}, "mini")
-    assert len(records) == len(EVERYTHING)
-    fields = [
-        "paper",
-        "claim",
-        "statement",
-        "page",
-        "profile",
-        "verdict",
-        "reason",
-        "published",
-        "fresh",
+def test_only_a_reproduction_holds_or_fails(edition, models, words):
+    intervals = [(0.1, 0.2), (-0.1, 0.1), (-0.2, -0.1)]
+    found = [
+        claims.judged(finding(*i, edition=edition, models=models))["verdict"] for i in intervals
     ]
-    assert all(set(fields) <= set(record) for record in records)
-    [settled] = [r for r in records if r["claim"] == "occlusion-random"]
-    assert (settled["page"], settled["verdict"]) == ("01-occlusion", "holds")
-    assert settled["fresh"][0] == {
-        "quantity": "gap", "value": 0.3, "low": 0.2, "high": 0.4, "n": 50, "unit": "share"
-    }  # fmt: skip
-    assert len(settled["published"]) == 7
+    assert found == words
+
+
+def test_a_missed_bound_other_than_0_is_not_the_opposite(monkeypatch):
+    entry = claims.claim("naseer2021", "occlusion-salient")
+    monkeypatch.setitem(entry, "primary", [{**entry["primary"][0], "demand": "> 0.5"}])
+    for asked in (stated(0.1, 0.2) > 0.5,):
+        found = finding(0, 0, claim="occlusion-salient")
+        found = Finding(found.paper, found.claim, found.run, {"": [[measured("gap", asked)]]})
+        assert claims.judged(found)["verdict"] == "not seen"
+
+
+def test_the_first_check_of_the_first_part_decides_and_the_rest_is_counted():
+    good, bad = (measured(n, stated(*i) > 0) for n, i in [("a", (1, 2)), ("b", (-2, -1))])
+    parts = {"cells over pixels": [[bad]], "order": [[good], [bad], [good]]}
+    record = claims.judged(Finding("naseer2021", "pixel-drop", Run("mini"), parts))
+    assert [p["part"] for p in record["parts"]] == ["order", "cells over pixels", "ViT-L best"]
+    assert [p["verdict"] for p in record["parts"]] == ["seen", "opposite seen", "not run"]
+    assert record["parts"][2]["reason"] == "asked of ImageNet alone"
+    assert (record["verdict"], record["primary"], record["agree"]) == ("seen", "a", [2, 3])
+    assert [c["primary"] for c in record["checks"]] == [True, False, False, True]
+
+
+def test_a_page_asks_what_the_papers_file_states():
+    good, wrong = (measured("gap", stated(1, 2) > bound) for bound in (0, 0.1))
+    run = Run("mini")
+    with pytest.raises(claims.ClaimError, match=r"demands > 0.1, .*file > 0"):
+        claims.judged(Finding("naseer2021", "occlusion-salient", run, {"": [[wrong]]}))
+    with pytest.raises(
+        claims.ClaimError, match=r"has a part .ordre., .*.order., .cells over pixels."
+    ):
+        claims.judged(Finding("naseer2021", "pixel-drop", run, {"ordre": [[good]]}))
+
+
+def test_a_claim_that_needs_a_control_is_not_seen_without():
+    found = Finding(
+        "paul2022", "attention-maps", Run("mini"), {"wider": [[measured("a", stated(1, 2) > 0)]]}
+    )
+    record = claims.judged(found)
+    assert record["verdict"] == "cannot tell"
+    assert "control was not measured: the same difference" in record["reason"]
+
+
+def test_what_settles_a_claim_can_be_judged_again(tmp_path):
+    rng = np.random.default_rng(0)
+    values = {
+        (f"{g}{s}", "drop", 0): rng.random(50) < p
+        for g, p in [("v", 0.9), ("c", 0.4)]
+        for s in range(3)
+    }
+    groups = {"ViT": ["v0", "v1", "v2"], "CNN": ["c0", "c1", "c2"]}
+    found = Measured(values, groups, chance=0.1, classes={"items": np.arange(50) % 5})
+    gap = found.gap("drop", 0)
+    parts = {
+        "order": [[measured("gap", gap > 0)]],
+        "widest midway": [[measured(n, gap > 0) for n in "ab"]],
+    }
+    facts = [("ViT", found("ViT", "drop", 0).interval, "accuracy")]
+    whole = Finding(
+        "naseer2021", "occlusion-random", Run("mini", ["v0"], "50"), parts, facts, "A remark."
+    )
+    claims.settle(whole, tmp_path)
+    again = claims.read(tmp_path / "claims" / "naseer2021.occlusion-random.json")
+    assert claims.judged(again) == claims.judged(whole) == claims.records(tmp_path)[0]
+    assert claims.judged(whole)["speaks_for"] == "these architectures"
+
+
+def test_the_ledger_has_a_record_for_every_claim_and_fits_its_schema(tmp_path):
+    claims.settle(
+        finding(0.2, 0.4, facts=[("ViT", Interval(0.9, 0.8, 1.0, 50), "accuracy")]), tmp_path
+    )
+    recorded = {**claims.judged(finding(-0.2, -0.1, edition="photos")), "recorded": "a-run"}
+    records = claims.ledger({"01-occlusion": [*claims.records(tmp_path), recorded]})
+    Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator(SCHEMA).validate(records)
+    assert len(records) == len(EVERYTHING)
+    [settled] = [r for r in records if r["claim"] == "occlusion-salient"]
+    assert (settled["page"], settled["verdict"], settled["edition"]) == (
+        "01-occlusion",
+        "opposite seen",
+        "photos",
+    )
+    assert list(settled["editions"]) == ["photos", "mini"]  # the nearest to the paper first
+    mini = settled["editions"]["mini"]
+    assert (mini["verdict"], mini["value"], mini["recorded"]) == ("seen", pytest.approx(0.3), None)
+    assert mini["facts"] == [
+        {"quantity": "ViT", "value": 0.9, "low": 0.8, "high": 1.0, "n": 50, "unit": "accuracy"}
+    ]
     waiting = [r for r in records if r["page"] is None]
     assert len(waiting) == len(EVERYTHING) - 1
     assert all(r["verdict"] == "not run" and "waits for" in r["reason"] for r in waiting)
 
 
-def test_what_a_page_shows_escapes_and_tells_miniature(tmp_path):
-    settled = claims.settle(
-        "naseer2021",
-        "occlusion-random",
-        [Check("a < b & c", Interval(-0.3, -0.4, -0.2, 50), above=0)],
-        tmp_path,
+def test_the_schema_refuses_what_is_no_ledger():
+    record = claims.ledger({})[0]
+    for wrong in ({"verdict": "inconclusive"}, {"edition": "toy"}, {"extra": 1}):
+        assert list(Draft202012Validator(SCHEMA).iter_errors([record | wrong]))
+
+
+def test_a_card_escapes_and_names_its_setting(tmp_path):
+    check = measured("a < b & c", stated(-0.4, -0.2) > 0)
+    found = Finding(
+        "naseer2021", "occlusion-salient", Run("mini"), {"": [[check]]}, remarks="1 < 2"
     )
-    shown = settled._repr_html_()
+    shown = claims.settle(found, tmp_path)._repr_html_()
     assert "a < b & c" not in shown
-    assert "a < b & c" in html.unescape(shown)
-    assert "in miniature" in shown
-    assert "−0.400 … −0.200" in shown
-    assert "fails" in shown
+    assert "1 < 2" not in shown
+    assert "a < b & c = −0.300 [−0.400, −0.200], demanded > 0" in html.unescape(shown)
+    assert "miniature" in shown
+    assert "opposite seen" in shown
 
 
-def test_a_claim_settled_twice_is_an_error(tmp_path):
-    for page in ("a", "b"):
-        claims.settle("paul2022", "dct-energy-spread", [], tmp_path / page, reason="no ViT")
+def test_a_claim_settled_twice_is_an_error():
+    record = claims.judged(finding(1, 2))
     with pytest.raises(claims.ClaimError, match="settled by both a and b"):
-        claims.ledger({"a": tmp_path / "a", "b": tmp_path / "b"}, "mini")
+        claims.ledger({"a": [record], "b": [record]})
 
 
 def test_a_damaged_record_is_named_with_its_line(tmp_path):
@@ -106,18 +200,16 @@ def test_a_damaged_record_is_named_with_its_line(tmp_path):
     for text, message in [('{\n "paper": ', "random.json, line 2"), ("[]", "build again")]:
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
-            claims.ledger({"a": tmp_path}, "mini")
+            claims.records(tmp_path)
 
 
-def test_unknown_claims_and_silent_ones_are_refused(tmp_path):
+def test_unknown_claims_and_silent_ones_are_refused():
     with pytest.raises(claims.ClaimError, match="unknown paper 'naser2021'; nearest: naseer2021"):
         claims.claim("naser2021", "x")
     with pytest.raises(claims.ClaimError, match="nearest: occlusion-"):
-        claims.settle("naseer2021", "occlusion", [], tmp_path, reason="x")
-    with pytest.raises(ValueError, match="say in `reason`"):
-        claims.settle("naseer2021", "occlusion-random", [], tmp_path)
-    with pytest.raises(ValueError, match="either above or below"):
-        Check("q", Interval(0, 0, 0, 1))
+        claims.judged(Finding("naseer2021", "occlusion", Run("mini"), remarks="x"))
+    with pytest.raises(ValueError, match="say in a remark"):
+        claims.judged(Finding("naseer2021", "occlusion-random", Run("mini")))
 
 
 def test_papers_that_break_the_format_are_named(tmp_path):
@@ -134,16 +226,14 @@ def test_papers_that_break_the_format_are_named(tmp_path):
         claims.papers(tmp_path / "none")
 
 
-def test_a_quantity_without_a_number_is_named_and_decides_nothing(tmp_path):
-    nan = Interval(float("nan"), float("nan"), float("nan"), 5)
-    good = Check("gap", Interval(0.3, 0.2, 0.4, 5), above=0)
-    ratio = Check("ratio to nothing", nan, above=0.8)
-    settled = claims.settle("naseer2021", "occlusion-random", [good, ratio], tmp_path)
-    assert settled.record["verdict"] == "inconclusive"
-    assert [item["quantity"] for item in settled.record["fresh"]] == ["gap"]
-    assert settled.record["reason"] == "No number for: ratio to nothing."
+def test_a_number_that_is_none_decides_nothing(tmp_path):
+    ratio = mean(np.ones(30), items="a") / mean(np.zeros(30), items="a")
+    check = measured("ratio to nothing", ratio > 0)
+    assert judge(check) == ("cannot tell", "undefined")
+    claims.settle(
+        Finding("naseer2021", "occlusion-salient", Run("mini"), {"": [[check]]}), tmp_path
+    )
+    [record] = claims.records(tmp_path)
+    assert (record["verdict"], record["value"], record["low"]) == ("cannot tell", None, None)
     [path] = tmp_path.rglob("*.json")
-    assert "NaN" not in path.read_text()
-    bad = Check("gap", Interval(-0.3, -0.4, -0.2, 5), above=0)
-    settled = claims.settle("naseer2021", "occlusion-random", [bad, ratio], tmp_path)
-    assert settled.record["verdict"] == "fails"
+    assert json.loads(path.read_text(), parse_constant=pytest.fail)

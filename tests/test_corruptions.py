@@ -8,11 +8,14 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from scipy.stats import ttest_1samp
 
 from vitlab import statistics as stats
 from vitlab.conditions import Batch, corruptions
 from vitlab.images import load
 from vitlab.rng import generator
+from vitlab.statistics.corruption import mean_error
+from vitlab.statistics.interval import fieller
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,51 @@ def test_the_fifteen_are_the_librarys_in_the_papers_order():
     assert len({(c.name, c.level) for c in conditions}) == 75
 
 
-@pytest.mark.parametrize("name", corruptions.NAMES)
+# What make_imagenet_c.py of github.com/hendrycks/robustness makes of `pattern`, with NumPy seeded
+# by 0: every 56th pixel, mean over colours.
+RELEASED = {
+    ("elastic_transform", 1): [
+        [28.7, 76.0, 118.3, 40.3], [159.0, 131.3, 114.3, 32.3],
+        [150.0, 149.3, 56.0, 111.3], [69.3, 115.3, 133.3, 104.0],
+    ],
+    ("elastic_transform", 5): [
+        [5.0, 51.7, 18.0, 73.3], [93.0, 139.0, 82.0, 47.0],
+        [73.3, 149.3, 93.0, 145.7], [128.7, 138.3, 151.0, 135.0],
+    ],
+    ("frost", 1): [
+        [75.0, 136.3, 122.3, 160.0], [141.0, 108.3, 126.7, 86.3],
+        [126.0, 192.7, 163.0, 170.3], [206.3, 182.0, 115.0, 181.0],
+    ],
+    ("frost", 5): [
+        [140.7, 171.7, 144.3, 212.0], [159.3, 123.0, 128.0, 78.7],
+        [133.7, 178.3, 199.3, 131.7], [209.7, 172.0, 113.3, 154.7],
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "severity"), RELEASED)
+def test_elastic_and_frost_are_imagenet_cs(name, severity, monkeypatch):
+    y, x = np.mgrid[:224, :224]
+    layers = (x * 7 + y * 3) % 256, (x * x // 50 + y) % 256, (y * 5) % 256
+    pattern = np.stack(layers, -1).astype(np.uint8)
+
+    class Zero:  # the image's own seed
+        def integers(self, _):
+            return 0
+
+    monkeypatch.setattr(corruptions, "generator", lambda *_: Zero())
+    shown = corruptions.corrupt(pattern, name, severity, 0, "pattern")
+    assert np.abs(shown[::56, ::56].mean(-1) - RELEASED[name, severity]).max() <= 1
+
+
+def test_elastic_and_frost_fit_any_size(whole):
+    for size in (32, 500, 1100):
+        picture = np.full((size, size, 3), 128, np.uint8)
+        for name in ("elastic_transform", "frost"):
+            assert corruptions.corrupt(picture, name, 5, 0, "grey").shape == picture.shape
+
+
+@pytest.mark.parametrize("name", sorted({*corruptions.NAMES} - {"elastic_transform", "frost"}))
 def test_each_is_the_librarys_with_the_images_own_seed(name, whole):
     two = Batch(whole.pixels[:2], whole.ids[:2], whole.index[:2])
     for severity in (1, 4):
@@ -153,13 +200,17 @@ def test_the_mce_of_quantities_is_the_mean_of_images_mces():
     reference = {"fog": 0.3, "snow": 0.5, "frost": 0.2, "contrast": 0.8}
     columns = dict(zip(reference, wrong.T, strict=True))
     ours = stats.mce({c: stats.mean(column) for c, column in columns.items()}, reference).interval
-    assert ours == pytest.approx(stats.bootstrap(stats.mce(columns, reference)))
+    each = stats.mce(columns, reference)
+    low, high = ttest_1samp(each, 0).confidence_interval()
+    assert ours == pytest.approx((each.mean(), low, high, 30))
     clean = np.random.default_rng(2).random(30)
     added = stats.relative_mce(
         {c: stats.mean(column) for c, column in columns.items()}, stats.mean(clean), reference, 0.1
     )
     by_hand = [(wrong[:, k] - clean) / (r - 0.1) for k, r in enumerate(reference.values())]
-    assert added.interval == pytest.approx(stats.bootstrap(np.mean(by_hand, 0)))
+    each = np.mean(by_hand, 0)
+    low, high = ttest_1samp(each, 0).confidence_interval()
+    assert added.interval == pytest.approx((each.mean(), low, high, 30))
 
 
 def test_a_reference_without_errors_is_refused():
@@ -170,3 +221,22 @@ def test_a_reference_without_errors_is_refused():
         stats.mce(ones, {})
     with pytest.raises(ValueError, match="on fog"):
         stats.relative_mce(ones, 0.0, {"fog": 0.2, "snow": 0.4}, 0.2)
+
+
+def test_an_mce_as_a_ratio_of_sums_counts_the_references_chance():
+    draw = np.random.default_rng(3)
+    wrong = {name: draw.random((48, 15)) < p for name, p in (("mine", 0.3), ("theirs", 0.2))}
+    right = {(m, c): ~w[:, c] for m, w in wrong.items() for c in range(15)}
+    found = stats.Measured(right, {m: [m] for m in wrong}, chance=1 / 16)
+
+    def error(who):
+        return mean_error(1 - found(who, c) for c in range(15))
+
+    ratio = error("mine") / error("theirs")
+    assert ratio.value == pytest.approx(wrong["mine"].sum() / wrong["theirs"].sum())
+    sums = [wrong[m].mean(1) for m in wrong]
+    assert ratio.interval == pytest.approx(fieller([sums[0]], [sums[1]], 48))
+    low, high = ttest_1samp(sums[0] - sums[1], 0).confidence_interval()
+    assert (error("mine") - error("theirs")).interval[1:3] == pytest.approx((low, high))
+    assert error("mine").edges == pytest.approx((0, 1 - 1 / 16))
+    assert error("nobody").lacks == "nobody"

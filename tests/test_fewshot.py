@@ -70,3 +70,38 @@ def test_an_episode_does_not_depend_on_how_many_are_drawn():
 def test_episodes_that_cannot_be_drawn_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         fewshot.sample(LABELS, *arguments, 1)
+
+
+def pool(seed, images=160, noise=2.0):
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(8, 30, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(images) % 8
+    return centres[labels] + noise * torch.randn(images, 30, generator=generator), labels
+
+
+def test_the_rows_of_a_pool_have_its_mean_and_are_the_same_again():
+    features, labels = pool(1)
+    whole = fewshot.accuracy(features, fewshot.sample(labels, 5, 5, 15, 40))
+    rows = fewshot.over_pools(features, labels, whole, 5, 5, 15)
+    assert rows.shape == (40,)
+    assert rows.mean().item() == pytest.approx(whole.mean().item())
+    assert torch.equal(rows, fewshot.over_pools(features, labels, whole, 5, 5, 15))
+
+
+def test_the_error_of_a_pool_is_what_pools_differ_by():
+    errors, means = [], []
+    for seed in range(1, 13):
+        features, labels = pool(seed)
+        whole = fewshot.accuracy(features, fewshot.sample(labels, 5, 5, 15, 60))
+        means.append(whole.mean().item())
+        rows = fewshot.over_pools(features, labels, whole, 5, 5, 15, halves=20, count=8)
+        errors.append(rows.std().item() / 20**0.5)
+        assert errors[-1] > whole.std().item() / 60**0.5  # more than the episodes' own
+    assert np.mean(np.square(errors)) ** 0.5 == pytest.approx(np.std(means, ddof=1), rel=0.5)
+
+
+def test_where_all_episodes_are_right_a_pool_has_no_error():
+    features, labels = pool(1, noise=0.0)
+    whole = fewshot.accuracy(features, fewshot.sample(labels, 5, 5, 15, 10))
+    rows = fewshot.over_pools(features, labels, whole, 5, 5, 15, halves=4, count=2)
+    assert rows.tolist() == [1.0] * 4

@@ -8,6 +8,7 @@ import yaml
 
 from vitlab import claims
 from vitlab.book import finding, pages, profiles
+from vitlab.statistics.check import measured
 
 
 @pytest.fixture
@@ -48,3 +49,25 @@ def test_a_claim_that_a_page_has_is_refused_and_nothing_written(checkout):
     with pytest.raises(claims.ClaimError, match="nearest: occlusion-random"):
         finding.begin(checkout, "naseer2021", "oclusion-random")
     assert sorted(path.name for path in checkout.rglob("*")) == before
+
+
+def test_a_new_page_asks_what_decides_every_claim():
+    """The template's code, run with a stand-in, yields each part with the demand of the file."""
+    from vitlab.lab import Part
+    from vitlab.statistics import average, mean
+
+    for entry in (entry for paper in claims.papers().values() for entry in paper["claims"]):
+        asked = [one for one in entry["primary"] if not one.get("only")]
+        lines = []
+        for one in finding.primaries(entry):
+            lines += [f'yield Part("{one["part"]}")'] * bool(one["part"])
+            lines += [f"yield average([mean([0.0, 1.0])]){one['asked']}"]
+        body = "def settled():\n    " + "\n    ".join(lines)
+        space = {"Part": Part, "average": average, "mean": mean}
+        exec(compile(body, entry["id"], "exec"), space)
+        found = list(space["settled"]())
+        assert [str(p) for p in found if isinstance(p, Part)] == [
+            o["part"] for o in asked if "part" in o
+        ]
+        demands = [measured("", q).demand for q in found if not isinstance(q, Part)]
+        assert demands == [str(o["demand"]) for o in asked] or not asked

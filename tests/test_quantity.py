@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from vitlab.statistics import (
     Interval,
     Measured,
     average,
-    bootstrap,
+    every,
     function,
-    largest,
     mean,
+    pseudo,
     rises,
-    smallest,
     stated,
     together,
 )
@@ -36,8 +36,15 @@ def plain(found, who, level):
     return np.mean([found.values[m, "drop", level].mean(1) for m in GROUPS[who]], 0)
 
 
-def test_a_mean_is_that_of_its_models_and_draws(found):
-    theirs = bootstrap(plain(found, "ViT", 0.5))
+def paired_t(values):
+    """SciPy's t interval of a mean."""
+    low, high = stats.ttest_1samp(values, 0).confidence_interval()
+    return Interval(float(np.mean(values)), float(low), float(high), len(values))
+
+
+def test_a_mean_is_that_of_its_models_and_draws():
+    found = measured(units={"drop": "nats"})
+    theirs = paired_t(plain(found, "ViT", 0.5))
     assert found("ViT", "drop", 0.5).interval == pytest.approx(theirs, abs=1e-12)
     assert found("v1", "drop", 0.5).value == pytest.approx(
         found.values["v1", "drop", 0.5].mean(), abs=1e-12
@@ -47,32 +54,119 @@ def test_a_mean_is_that_of_its_models_and_draws(found):
 @pytest.mark.parametrize(
     ("formula", "by_hand"),
     [
-        (lambda v, c: v - c, lambda m: m[..., 0] - m[..., 1]),
-        (lambda v, c: v / c, lambda m: m[..., 0] / m[..., 1]),
-        (lambda v, c: 1 - v / c, lambda m: 1 - m[..., 0] / m[..., 1]),
-        (lambda v, c: -(v + c), lambda m: -(m[..., 0] + m[..., 1])),
-        (lambda v, c: 2 * v + 1, lambda m: 2 * m[..., 0] + 1),
-        (lambda v, c: largest([v, c]), lambda m: m.max(-1)),
-        (lambda v, c: smallest([v, c]), lambda m: m.min(-1)),
-        (lambda v, c: average([v, c, v]), lambda m: (2 * m[..., 0] + m[..., 1]) / 3),
-        (lambda v, c: largest(rises([v, c, v])), lambda m: np.abs(m[..., 0] - m[..., 1])),
+        (lambda v, c: v - c, lambda v, c: v - c),
+        (lambda v, c: -(v + c), lambda v, c: -(v + c)),
+        (lambda v, c: 2 * v + 1, lambda v, c: 2 * v + 1),
+        (lambda v, c: 1 - v, lambda v, c: 1 - v),
+        (lambda v, c: v / 2, lambda v, c: v / 2),
+        (lambda v, c: average([v, c, v]), lambda v, c: (2 * v + c) / 3),
+        (lambda v, c: rises([v, c])[0], lambda v, c: c - v),
     ],
 )
-def test_a_formula_is_a_bootstrap_of_paired_means(found, formula, by_hand):
-    pair = np.stack([plain(found, "ViT", 0.5), plain(found, "CNN", 0.5)], 1)
+def test_a_sum_is_a_paired_t_of_what_each_item_adds(formula, by_hand):
+    found = measured(units={"drop": "nats"})
     ours = formula(found("ViT", "drop", 0.5), found("CNN", "drop", 0.5))
-    assert ours.interval == pytest.approx(bootstrap(pair, by_hand), abs=1e-12)
+    theirs = paired_t(by_hand(plain(found, "ViT", 0.5), plain(found, "CNN", 0.5)))
+    assert ours.interval == pytest.approx(theirs, abs=1e-12)
+
+
+def test_accuracies_get_two_more_answers(found):
+    """One more item that the first gets right alone, one that the second does, by one training."""
+    gap = plain(found, "ViT", 0.5) - plain(found, "CNN", 0.5)
+    _, low, high, _ = paired_t(np.r_[gap, 1, -1])  # the CNN has one training
+    assert found.gap("drop", 0.5).interval == pytest.approx((gap.mean(), low, high, 50), abs=1e-12)
+    agree = Measured({(m, "x", 0): np.ones(40) for m in "vc"}, {"ViT": "v", "CNN": "c"})
+    value, low, high, n = agree.gap("x", 0).interval
+    assert (value, n) == (0, 40)
+    assert low < -0.05 < 0.05 < high  # forty answers that agree are no proof of equality
+    assert agree("ViT", "x", 0).interval.high == 1.0
+
+
+def test_a_ratio_holds_what_a_t_test_does_not_reject():
+    """Fieller's interval by brute force: the r for which mean(x - r y) could be 0."""
+    found = measured(units={"drop": "nats"})
+    x, y = plain(found, "ViT", 0.5), plain(found, "CNN", 0.5)
+    ratio = found("ViT", "drop", 0.5) / found("CNN", "drop", 0.5)
+    grid = np.linspace(0.5, 2, 30_001)
+    kept = [r for r in grid if stats.ttest_1samp(x - r * y, 0).pvalue > 0.05]
+    assert ratio.interval[:3] == pytest.approx((x.mean() / y.mean(), kept[0], kept[-1]), abs=1e-4)
+
+
+def test_a_ratio_to_what_may_be_nothing_is_unbounded():
+    x, y = np.ones(30), np.r_[np.zeros(28), 0.1, -0.1]
+    ratio = mean(x, items="a") / mean(y, items="a")
+    assert np.isnan(ratio.interval.low)
+    assert np.isnan(ratio.interval.high)
+
+
+def test_a_plug_in_number_is_corrected_by_leaving_out_each_item():
+    values = RNG.gamma(0.3, 1, (40, 30))
+
+    def entropy(means):
+        p = means / means.sum(-1, keepdims=True)
+        return -(p * np.log(p)).sum(-1)
+
+    whole = entropy(values.mean(0))
+    left = np.array([entropy(np.delete(values, i, 0).mean(0)) for i in range(40)])
+    added = 40 * whole - 39 * left
+    theirs = paired_t(added)
+    ours = function(values, entropy, "nats", debiased=True)
+    assert ours.interval == pytest.approx(theirs, abs=1e-9)
+    assert ours.value == pytest.approx(added.mean())
+    assert function(values, entropy, "nats").value == pytest.approx(whole)
 
 
 def test_the_same_items_are_paired_and_others_are_not():
-    """A set minus itself is 0 exactly; minus an equally large other set its variance doubles."""
-    values = np.random.default_rng(1).normal(size=400)
-    one, same, other = mean(values, items="a"), mean(values, items="a"), mean(values, items="b")
+    """A set minus itself is 0 exactly; minus another set it is Welch's test."""
+    values, more = (
+        np.random.default_rng(1).normal(size=400),
+        np.random.default_rng(2).normal(size=90),
+    )
+    one, same, other = mean(values, items="a"), mean(values, items="a"), mean(more, items="b")
     assert (one - same).interval[:3] == (0.0, 0.0, 0.0)
-    gap, alone = (one - other).interval, one.interval
-    width = (gap.high - gap.low) / (alone.high - alone.low)
-    assert width == pytest.approx(np.sqrt(2), rel=0.05)
-    assert gap.n == 800
+    low, high = stats.ttest_ind(values, more, equal_var=False).confidence_interval()
+    gap = (one - other).interval
+    assert (gap.low, gap.high) == pytest.approx((low, high))
+    assert gap.n == 90
+
+
+def test_other_trainings_widen_an_interval():
+    """By the textbook: variances of the means of trainings and of images, Welch-Satterthwaite."""
+    rng = np.random.default_rng(5)
+    at = {"v": [0.2, 0.5, 0.8], "c": [0.4, 0.5, 0.6]}
+    values = {(f"{g}{s}", "x", 0): rng.normal(m, 1, 100) for g in at for s, m in enumerate(at[g])}
+    groups = {"ViT": ["v0", "v1", "v2"], "CNN": ["c0", "c1", "c2"]}
+    gap = Measured(values, groups, units={"x": "nats"}).gap("x", 0)
+    table = {g: np.stack([values[f"{g}{s}", "x", 0] for s in range(3)]) for g in at}
+    parts = [(t.mean(1).var(ddof=1) / 3, 2) for t in table.values()]
+    parts += [((table["v"].mean(0) - table["c"].mean(0)).var(ddof=1) / 100, 99)]
+    total = sum(v for v, _ in parts)
+    freedom = total**2 / sum(v**2 / k for v, k in parts)
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(total)
+    assert gap.over_trainings == pytest.approx((gap.value, gap.value - half, gap.value + half, 100))
+    assert Measured(values, {"ViT": ["v0"], "CNN": ["c0", "c1"]}).gap("x", 0).over_trainings is None
+
+
+def test_classes_have_their_own_numbers():
+    values = {("v", "x", 0): np.arange(12.0), ("c", "x", 0): np.zeros(12)}
+    found = Measured(values, {"ViT": "v", "CNN": "c"}, classes={"items": np.arange(12) % 3})
+    assert found.gap("x", 0).by_class.tolist() == [4.5, 5.5, 6.5]
+    assert found.gap("x", 0).evidence.by_class == [4.5, 5.5, 6.5]
+
+
+def test_a_number_by_what_each_item_adds():
+    added = RNG.normal(size=30)
+    ours = pseudo(3.0, {"a": added}, "AUPR")
+    assert (ours - 1).interval == pytest.approx(
+        [v + 2 for v in paired_t(added - added.mean())[:3]] + [30]
+    )
+
+
+def test_two_or_three_variants_make_one_check(found):
+    asked = {"a": found("ViT", "drop", 0) > 0, "b": found("CNN", "drop", 0) > 0}
+    assert every(asked) == asked
+    with pytest.raises(ValueError, match="two or three"):
+        every({"a": asked["a"]})
 
 
 def test_equally_named_items_of_another_number_are_refused():
@@ -106,7 +200,7 @@ def test_a_formula_keeps_its_parts_with_their_trainings_and_chance():
     found = measured(chance=1 / 16)
     kept = found("ViT", "drop", 0.5) / found("ViT", "drop", 0.0) - found("CNN", "drop", 0.5)
     assert [part.trainings for part in kept.parts] == [("v0", "v1"), ("v0", "v1"), ("c0",)]
-    assert {part.chance for part in kept.parts} == {1 / 16}
+    assert {part.edges for part in kept.parts} == {(1 / 16, 1.0)}
     assert {part.unit for part in kept.parts} == {"accuracy"}
     assert (kept.unit, (kept.parts[0] / 2).unit) == ("ratio", "ratio")
 
@@ -115,11 +209,12 @@ def test_redrawn_draws_widen_an_interval():
     """Draws that differ among themselves count: all items agree, only the draws do not."""
     values = {("v0", "patch", 1): np.tile([0.0, 0.0, 1.0], (40, 1))}
     fixed, redrawn = (
-        Measured(values, {"ViT": ["v0"]}, redraw=redraw)("ViT", "patch", 1).interval
+        Measured(values, {"ViT": ["v0"]}, {"patch": "nats"}, redraw=redraw)("ViT", "patch", 1)
         for redraw in (False, True)
     )
-    assert fixed[:3] == pytest.approx((1 / 3, 1 / 3, 1 / 3))
-    assert (redrawn.low, redrawn.high) == pytest.approx((0, 1))
+    assert fixed.interval[:3] == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    low, high = stats.ttest_1samp([0, 0, 1], 0).confidence_interval()
+    assert redrawn.interval[:3] == pytest.approx((1 / 3, low, high))
 
 
 def test_facts_tables_and_levels_list_what_was_measured(found, tmp_path):
@@ -131,12 +226,6 @@ def test_facts_tables_and_levels_list_what_was_measured(found, tmp_path):
     )
     assert len(found.frame()) == 6 * 50 * 3
     assert list(found.table("{0}", "{2}").index) == ["ViT", "CNN"]
-
-
-def test_a_function_of_columns_is_resampled_whole():
-    values = RNG.random((60, 4))
-    ours = function(values, lambda means: means.std(-1), "points", items="images")
-    assert ours.interval == pytest.approx(bootstrap(values, lambda m: m.std(-1)), abs=1e-12)
 
 
 def test_an_interval_computed_otherwise_is_taken_as_it_is():

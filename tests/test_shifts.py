@@ -287,25 +287,41 @@ def test_imagenet_9_as_it_is_unpacked(tmp_path, monkeypatch, imagenet_model):
 # --- metrics ------------------------------------------------------------------------------------
 
 
-def test_aupr_is_scikit_learns_also_with_equal_scores_and_for_resamples():
+def test_aupr_is_scikit_learns_also_with_equal_scores_and_without_any_image():
     random = np.random.default_rng(0)
     inside, outside = random.integers(0, 9, 50) / 10, random.integers(0, 7, 30) / 10
-    found = detection.aupr(inside, outside, 20)
-    unknown = np.r_[np.zeros(50), np.ones(30)]
-    assert found[0] == pytest.approx(average_precision_score(unknown, -np.r_[inside, outside]))
-    drawn = [detection.weights(n, 20, k) * n for k, n in enumerate((50, 30))]
-    for r in range(20):
-        counts = [np.round(d[r]).astype(int) for d in drawn]
-        again = [np.repeat(v, c) for v, c in zip((inside, outside), counts, strict=True)]
-        assert [len(v) for v in again] == [50, 30]
-        expected = average_precision_score(unknown, -np.concatenate(again))
-        assert found[1 + r] == pytest.approx(expected)
+    unknown, scores = np.r_[np.zeros(50), np.ones(30)], -np.r_[inside, outside]
+    whole = average_precision_score(unknown, scores)
+    assert detection.aupr(inside, outside) == pytest.approx(whole)
+    found = detection.group_aupr({"net": (inside, outside)}, ["net"])
+    keep = ~np.eye(80, dtype=bool)
+    left = np.array([average_precision_score(unknown[k], scores[k]) for k in keep])
+    added = {"inside": 50 * whole - 49 * left[:50], "outside": 30 * whole - 29 * left[50:]}
+    variance = sum(a.var(ddof=1) / len(a) for a in added.values())
+    assert found.value == pytest.approx(whole)
+    half = (found.interval.high - found.interval.low) / 2
+    assert 1.9 < half / np.sqrt(variance) < 2.1  # t of some 70 degrees of freedom
+    assert found.interval.n == 30
 
 
 def test_aupr_of_perfect_and_of_blind_models():
-    assert detection.aupr(np.full(20, 0.9), np.full(20, 0.2)).tolist() == [1.0] * 2001
-    blind = detection.percentiles(detection.aupr(np.full(30, 0.5), np.full(10, 0.5)), 40)
-    assert blind == pytest.approx((0.25, 0.25, 0.25, 40))  # the share of out-of-distribution images
+    assert detection.aupr(np.full(20, 0.9), np.full(20, 0.2)) == 1.0
+    blind = {"a": (np.full(30, 0.5), np.full(10, 0.5))}
+    found = detection.group_aupr(blind, ["a"])
+    assert found.value == pytest.approx(0.25)  # the share of out-of-distribution images
+    assert found.edges == (0.25, 1.0)
+
+
+def test_aupr_of_a_group_is_its_models_mean_and_paired():
+    random = np.random.default_rng(1)
+    scores = {m: (random.random(40), random.random(20)) for m in "abc"}
+    group = detection.group_aupr(scores, ["a", "b"])
+    single = [float(detection.aupr(*scores[m])) for m in "abc"]
+    assert group.value == pytest.approx((single[0] + single[1]) / 2)
+    assert group.without("a").value == pytest.approx(single[1])
+    assert (group - group).interval[:3] == (0.0, 0.0, 0.0)
+    gap = group - detection.group_aupr(scores, ["c"])
+    assert gap.value == pytest.approx(group.value - single[2])
 
 
 def test_area_of_mass_in_closed_form_and_by_counting():

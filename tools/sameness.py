@@ -1,6 +1,8 @@
 """Do two builds say the same? python tools/sameness.py OLD/ledger.json NEW/ledger.json
 
-The same: an equal verdict for every claim, and every number and end of an interval within 1e-9.
+The same: an equal verdict for every claim in every edition, and every number and end of an interval
+within 1e-9. With --values, numbers alone: what is left where the rules of verdicts have changed.
+Ledgers of the first edition, whose numbers are called fresh, are read too.
 What may differ is listed in ``tools/changed.yml``, claim -> quantity -> reason, and stands in the
 changelog with old and new value. Exits with 1 where anything else differs.
 """
@@ -20,8 +22,23 @@ NUMBERS = ("value", "low", "high", "n")
 LISTED = Path(__file__).with_name("changed.yml")
 
 
-def differences(old: list[dict], new: list[dict], within: float = 1e-9) -> Iterator[tuple]:
-    """What differs between two ledgers: (claim, quantity or "", in words)."""
+def numbers(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A claim's numbers by what they are of; those of the miniature keep their bare names."""
+    found = {q["quantity"]: q for q in record.get("fresh", ())}
+    for edition, said in record.get("editions", {}).items():
+        of = "" if edition == "mini" else f"{edition}: "
+        found |= {of + q["quantity"]: q for q in said["checks"] + said["facts"]}
+    return found
+
+
+def differences(
+    old: list[dict], new: list[dict], within: float = 1e-9, values: bool = False
+) -> Iterator[tuple]:
+    """What differs between two ledgers: (claim, quantity or "", in words).
+
+    values: compare the numbers of what both have, not verdicts, intervals and what one lacks.
+    """
+    keys = ("value",) if values else NUMBERS
     before, after = ({f"{r['paper']} {r['claim']}": r for r in ledger} for ledger in (old, new))
     for claim in before.keys() - after.keys():
         yield claim, "", "is gone"
@@ -30,18 +47,28 @@ def differences(old: list[dict], new: list[dict], within: float = 1e-9) -> Itera
             yield claim, "", "is new"
             continue
         was = before[claim]
-        if record["verdict"] != was["verdict"]:
+        if record["verdict"] != was["verdict"] and not values:
             yield claim, "", f"{was['verdict']} -> {record['verdict']}"
-        ours, theirs = ({q["quantity"]: q for q in r["fresh"]} for r in (record, was))
+        ours, theirs = numbers(record), numbers(was)
         for quantity in theirs.keys() | ours.keys():
             if quantity not in ours or quantity not in theirs:
-                yield claim, quantity, "is gone" if quantity in theirs else "is new"
-            elif any(abs(ours[quantity][k] - theirs[quantity][k]) > within for k in NUMBERS):
+                if not values:
+                    yield claim, quantity, "is gone" if quantity in theirs else "is new"
+            elif not all(_close(ours[quantity][k], theirs[quantity][k], within) for k in keys):
                 yield claim, quantity, f"{_said(theirs[quantity])} -> {_said(ours[quantity])}"
 
 
+def _close(one: float | None, other: float | None, within: float) -> bool:
+    return one is other if one is None or other is None else abs(one - other) <= within
+
+
 def _said(number: dict[str, Any]) -> str:
-    return f"{number['value']:.4f} [{number['low']:.4f}, {number['high']:.4f}], n {number['n']}"
+    value, low, high = (_written(number[k]) for k in ("value", "low", "high"))
+    return f"{value} [{low}, {high}], n {number['n']}"
+
+
+def _written(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
 
 
 def listed(path: Path = LISTED) -> dict[str, dict[str, str]]:
@@ -55,17 +82,18 @@ def main() -> int:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--within", type=float, default=1e-9)
+    parser.add_argument("--values", action="store_true", help="numbers of what both have, alone")
     given = parser.parse_args()
     old, new = (json.loads(path.read_text()) for path in (given.old, given.new))
     allowed = listed()
-    found = sorted(differences(old, new, given.within))
+    found = sorted(differences(old, new, given.within, given.values))
     unlisted = [row for row in found if row[1] not in allowed.get(row[0], {})]
     for claim, quantity, words in found:
         why = allowed.get(claim, {}).get(quantity, "")
         print(f"{'listed' if why else 'DIFFERS'}: {claim}: {quantity} {words} {why}".rstrip())
-    numbers = sum(len(record["fresh"]) for record in new)
+    count = sum(len(numbers(record)) for record in new)
     verdict = "differ" if unlisted else "same"
-    print(f"{verdict}: {len(new)} claims, {numbers} numbers, {len(found) - len(unlisted)} listed")
+    print(f"{verdict}: {len(new)} claims, {count} numbers, {len(found) - len(unlisted)} listed")
     return 1 if unlisted else 0
 
 

@@ -1,26 +1,42 @@
 """The papers' claims and what this book's own runs say of them.
 
 A claim's statement, published numbers and the check that decides it stand in
-``book/papers/*.yml``. A page turns the check into `Check`s on its fresh statistics and calls
-`settle`; the build collects what the pages settled into the ledger.
+``book/papers/*.yml``. A page asks for the same of its fresh numbers; `settle` judges them by rules
+that simulated worlds have tried (`judge`), and the build collects the verdicts into the ledger.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
-from vitlab.files import nearest, read_json, read_yaml, write_json
+import pandas as pd
+
+from vitlab.files import nearest, read_json, read_yaml, whole, write_json
 from vitlab.markup import render
+from vitlab.statistics.check import (
+    BAND,
+    Answer,
+    Check,
+    beyond,
+    edge,
+    judge,
+    judge_every,
+    margin,
+)
+from vitlab.statistics.evidence import plain, unplain
 from vitlab.statistics.interval import Interval
 
-Verdict = Literal["holds", "fails", "inconclusive", "not run"]
-VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "inconclusive", "not run")
+Edition = Literal["imagenet", "photos", "mini"]
+Verdict = Literal["holds", "seen", "fails", "opposite seen", "not seen", "cannot tell", "not run"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+EDITIONS: tuple[Edition, ...] = ("imagenet", "photos", "mini")  # the nearest to the papers first
 
 
 class ClaimError(ValueError):
@@ -71,145 +87,337 @@ def claim(paper: str, claim_id: str) -> dict[str, Any]:
     return entries[claim_id]
 
 
-@dataclass(frozen=True)
-class Check:
-    """One condition of a claim: an interval that must lie above (or below) a bound.
-
-    It holds if the whole interval does, fails if the whole interval lies on the other side, and
-    is inconclusive if the bound is inside.
-    """
-
-    quantity: str
-    interval: Interval
-    above: float | None = None
-    below: float | None = None
-    unit: str = "share"
-
-    def __post_init__(self) -> None:
-        if (self.above is None) == (self.below is None):
-            raise ValueError(f"{self.quantity}: give either above or below")
-
-    @property
-    def verdict(self) -> Verdict:
-        """holds, fails or inconclusive."""
-        _, low, high, _ = self.interval
-        if self.above is not None:
-            return (
-                "holds" if low > self.above else "fails" if high <= self.above else "inconclusive"
-            )
-        assert self.below is not None
-        return "holds" if high < self.below else "fails" if low >= self.below else "inconclusive"
-
-    @property
-    def demand(self) -> str:
-        """The bound in words: "> 0"."""
-        return f"> {self.above:g}" if self.above is not None else f"< {self.below:g}"
+class Part(str):
+    """What a page yields before the checks of a claim's next statement: ``Part("pixels")``."""
 
 
-def verdict(checks: Sequence[Check]) -> Verdict:
-    """A claim holds if all its checks do, fails if one fails, and is inconclusive otherwise."""
-    found = {check.verdict for check in checks}
-    if not found:
-        return "not run"
-    return "fails" if "fails" in found else "holds" if found == {"holds"} else "inconclusive"
+def primaries(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The checks that decide a claim, as its paper's file states them, by part."""
+    return {str(one.get("part", "")): one for one in entry.get("primary", ())}
+
+
+def in_words(word: str, primary: Check, edition: str, reproduction: bool) -> Verdict:
+    """An answer in the words of an edition: only a reproduction holds or fails."""
+    if word == "cannot tell" or reproduction:
+        return cast(Verdict, word)
+    if word == "holds":
+        return "seen"
+    return "opposite seen" if primary.within is None and primary.bound == 0 else "not seen"
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What a page says of a claim; shows itself in a notebook as a verdict and two tables."""
+    """What a page says of a claim; shows itself in a notebook as a verdict and its evidence."""
 
     record: dict[str, Any]
-    checks: Sequence[Check] = field(default_factory=tuple)
 
     def __repr__(self) -> str:
         return f"{self.record['paper']} {self.record['claim']}: {self.record['verdict']}"
 
     def _repr_html_(self) -> str:
-        return render("claim.html", record=self.record, checks=self.checks)
+        return render("claim.html", record=self.record, entry=claim(*self.key))
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Paper and claim."""
+        return self.record["paper"], self.record["claim"]
 
 
-def settle(
-    paper: str,
-    claim_id: str,
-    checks: Sequence[Check],
-    out: Path | str,
-    facts: Sequence[tuple[str, Interval, str]] = (),
-    miniature: bool = True,
-    reason: str = "",
-) -> Settled:
-    """Give a claim its verdict, keep it under `out` for the ledger, and return it for display.
+@dataclass(frozen=True)
+class Run:
+    """What a claim was measured on: edition, names of the models, images."""
 
+    edition: Edition
+    models: Sequence[str] = ()
+    images: str = ""
+
+    def reproduces(self, paper: Mapping[str, Any]) -> bool:
+        """Whether models and data are of the paper's own kind, so that a claim holds or fails."""
+        theirs = {
+            str(m["timm"]).partition(".")[0] for m in paper.get("models", ()) if m.get("timm")
+        }
+        ours = {name.partition(".")[0] for name in self.models}
+        return self.edition == "imagenet" and bool(ours) and ours <= theirs
+
+
+Demand = Sequence[Check]  # one check, or a few that must all hold
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a page has found out about a claim.
+
+    parts: the claim's statements -> their demands, the one that decides first.
     facts: further fresh numbers that no check rests on, as (quantity, interval, unit).
-    reason: what a reader should know of the verdict; required where no check could be run.
-
-    A quantity without a finite number is left out, and the reason names it.
-
-    Raises ClaimError for an unknown claim, ValueError for no checks and no reason.
+    remarks: what a reader should know of the verdict; required where no check could be run.
     """
-    entry = claim(paper, claim_id)
-    if not checks and not reason:
-        raise ValueError(f"{paper} {claim_id}: no checks, so say in `reason` why it was not run")
-    fresh = [(c.quantity, c.interval, c.unit) for c in checks] + list(facts)
-    # A ratio to nothing, e.g. of a model that is never right: its check stays inconclusive.
-    lost = [quantity for quantity, i, _ in fresh if not all(map(math.isfinite, i))]
-    if lost:
-        reason = f"{reason} No number for: {', '.join(lost)}.".strip()
-    record = {
-        "paper": paper,
-        "claim": claim_id,
-        "statement": " ".join(entry["statement"].split()),
-        "verdict": verdict(checks),
+
+    paper: str
+    claim: str
+    run: Run
+    parts: Mapping[str, Sequence[Demand]] = field(default_factory=dict)
+    facts: Sequence[tuple[str, Interval, str]] = ()
+    remarks: str = ""
+
+
+_COLUMNS = ("check", "of", "role", "items")  # of the table that keeps what each item adds
+
+
+def settle(found: Finding, out: Path | str) -> Settled:
+    """Give a claim its verdict, keep it and its evidence under `out`, return it for display.
+
+    Raises as `judged` does.
+    """
+    record = judged(found)
+    path = Path(out) / "claims" / f"{found.paper}.{found.claim}.json"
+    checks = [c for demands in found.parts.values() for demand in demands for c in demand]
+    columns = [(k, *column) for k, c in enumerate(checks) for column in c.columns()]
+    rows = [
+        pd.DataFrame({**dict(zip(_COLUMNS, names, strict=True)), "added": added})
+        for *names, added in columns
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if rows:
+        with whole(path.with_suffix(".parquet")) as part:
+            pd.concat(rows).to_parquet(part, compression="zstd", index=False)
+    kept = {
+        "run": [found.run.edition, list(found.run.models), found.run.images],
+        "parts": {n: [[c.about() for c in d] for d in ds] for n, ds in found.parts.items()},
+        "facts": [[text, plain(interval), unit] for text, interval, unit in found.facts],
+        "remarks": found.remarks,
+    }
+    write_json(path, {**record, "evidence": kept})
+    return Settled(record)
+
+
+def read(path: Path) -> Finding:
+    """The evidence that `settle` kept, whose verdict `judged` gives by today's rules."""
+    record = read_json(path)
+    kept, items = record["evidence"], path.with_suffix(".parquet")
+    columns: dict[Any, dict] = {}
+    if items.exists():
+        for (k, *name), rows in pd.read_parquet(items).groupby([*_COLUMNS], sort=False):
+            columns.setdefault(k, {})[tuple(name)] = rows["added"].to_numpy()
+    place = count()
+    parts = {
+        name: [[Check.read(c, columns.get(next(place), {})) for c in demand] for demand in demands]
+        for name, demands in kept["parts"].items()
+    }
+    facts = [(text, Interval(*unplain(i)), unit) for text, i, unit in kept["facts"]]
+    return Finding(
+        record["paper"], record["claim"], Run(*kept["run"]), parts, facts, kept["remarks"]
+    )
+
+
+def judged(found: Finding) -> dict[str, Any]:
+    """What a claim's evidence says: the record of one edition for the ledger.
+
+    Raises ClaimError for an unknown claim and for a deciding check that is not the one which the
+    paper's file states, ValueError for no checks and no remark.
+    """
+    where, run = f"{found.paper} {found.claim}", found.run
+    stated = primaries(claim(found.paper, found.claim))
+    asked = {name: demands for name, demands in found.parts.items() if demands}
+    if not asked and not found.remarks:
+        raise ValueError(f"{where}: no checks, so say in a remark why it was not run")
+    reproduction = run.reproduces(papers()[found.paper])
+    parts = []
+    for name in stated or asked:
+        if name in asked:
+            parts.append(_part(name, asked[name], run.edition, reproduction, stated.get(name, {})))
+        elif asked:
+            why = "asked of ImageNet alone" if stated[name].get("only") else "not measured here"
+            empty = dict.fromkeys(_OF_PRIMARY)
+            parts.append({"part": name, "verdict": "not run", "reason": why, **empty})
+    for name, demands in asked.items():
+        _agrees(where, name, demands[0], stated)
+    first = parts[0] if parts else {"verdict": "not run"}
+    reason = " ".join(text for text in (first.get("reason", ""), found.remarks) if text)
+    return {
+        "paper": found.paper,
+        "claim": found.claim,
+        "edition": run.edition,
+        "reproduction": reproduction,
+        "models": list(run.models),
+        "images": run.images,
+        **{key: first.get(key) for key in _OF_PRIMARY},
+        "verdict": first["verdict"],
         "reason": reason,
-        "miniature": miniature,
-        "published": entry["published"],
-        "fresh": [
-            {
-                "quantity": quantity,
-                "value": i.value,
-                "low": i.low,
-                "high": i.high,
-                "n": i.n,
-                "unit": unit,
-            }
-            for quantity, i, unit in fresh
-            if quantity not in lost
+        "remarks": found.remarks,
+        "checks": [c for part in parts for c in part.pop("checks", [])],
+        "parts": parts,
+        "facts": [
+            {"quantity": text, **_number(i, unit)}
+            for text, i, unit in found.facts
+            if math.isfinite(i.value)
         ],
     }
-    write_json(Path(out) / "claims" / f"{paper}.{claim_id}.json", record)
-    return Settled(record, tuple(checks))
 
 
-def ledger(pages: dict[str, Path], profile: str) -> list[dict[str, Any]]:
-    """One record for every claim of every paper, settled by a page or waiting for one.
+_OF_PRIMARY = (
+    *("primary", "value", "low", "high", "unit", "n", "bound", "demand", "trainings", "classes"),
+    *("speaks_for", "over_trainings", "spread", "sees", "agree", "room", "control", "known"),
+)
 
-    pages: page name -> the folder it was run in.
 
-    Raises ClaimError where two pages settled the same claim, FileError for what is no JSON.
-    """
-    settled: dict[tuple[str, str], dict[str, Any]] = {}
-    for page, folder in pages.items():
-        for path in sorted((folder / "claims").glob("*.json")):
-            record = read_json(path)
-            if not isinstance(record, dict) or not {"paper", "claim", "verdict"} <= set(record):
-                raise ClaimError(f"{path} is not what a page settled; delete it and build again")
-            key = record["paper"], record["claim"]
-            if key in settled:
-                raise ClaimError(f"{key} is settled by both {settled[key]['page']} and {page}")
-            settled[key] = {**record, "page": page, "profile": profile}
-    records = []
-    for paper in papers().values():
-        for entry in paper["claims"]:
-            waiting = {
-                "paper": paper["id"],
-                "claim": entry["id"],
-                "statement": " ".join(entry["statement"].split()),
-                "verdict": "not run",
-                "reason": "waits for a page; planned: " + " ".join(str(entry["mini"]).split()),
-                "miniature": True,
-                "published": entry["published"],
-                "fresh": [],
-                "page": None,
-                "profile": profile,
+def _agrees(
+    where: str, name: str, primary: Sequence[Check], stated: Mapping[str, Mapping[str, Any]]
+) -> None:
+    if not stated:
+        return
+    if name not in stated:
+        have = ", ".join(map(repr, stated))
+        raise ClaimError(f"{where}: the page has a part {name!r}, its paper's file {have}")
+    demands = {c.demand for c in primary}
+    if demands != {str(stated[name]["demand"])}:
+        raise ClaimError(
+            f"{where} {name}: the page demands {', '.join(sorted(demands))}, "
+            f"the paper's file {stated[name]['demand']}"
+        )
+
+
+def _part(
+    name: str,
+    demands: Sequence[Sequence[Check]],
+    edition: str,
+    reproduction: bool,
+    stated: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A part of a claim: what its first demand says, and how many of all say the same."""
+    answers = [judge_every(demand) for demand in demands]
+    answer, primary = answers[0], demands[0]
+    if "control" in stated and answer.word == "holds" and any(c.excess is None for c in primary):
+        answer = Answer("cannot tell", f"its control was not measured: {stated['control']}")
+    # Of several variants the one that is nearest to failing is shown.
+    shown = min(primary, key=margin)
+    return {
+        "part": name,
+        "verdict": in_words(answer.word, shown, edition, reproduction),
+        "reason": answer.reason,
+        "primary": shown.quantity if len(primary) == 1 else ", ".join(c.quantity for c in primary),
+        **_evidence(shown),
+        "speaks_for": _speaks_for(shown, answer),
+        "agree": [sum(a.word == answer.word for a in answers), len(answers)],
+        "known": list(stated.get("known", ())),
+        "checks": [
+            {
+                "part": name,
+                "primary": k == 0,
+                "verdict": in_words(judge(c).word, c, edition, reproduction),
+                "reason": judge(c).reason,
+                "quantity": c.quantity,
+                **_evidence(c),
             }
-            records.append(settled.get((paper["id"], entry["id"]), waiting))
-    return records
+            for k, demand in enumerate(demands)
+            for c in demand
+        ],
+    }
+
+
+def _evidence(check: Check) -> dict[str, Any]:
+    """A check's numbers, as the ledger has them; what is not finite is null."""
+    control = check.excess and {
+        "against": check.against,
+        **_number(check.excess.interval, check.unit),
+    }
+    wider = check.evidence.over_trainings
+    edges = edge(check.levels, max(BAND, check.within or 0), clear=check.bound != 0)
+    return {
+        **_number(check.interval, check.unit),
+        "bound": check.bound,
+        "demand": check.demand,
+        "trainings": check.trainings,
+        "classes": check.classes,
+        "over_trainings": wider and _number(wider, check.unit),
+        "spread": _finite(check.spread),
+        "sees": _finite(check.sees),
+        "room": edges or "yes",
+        "control": control,
+    }
+
+
+def _number(i: Interval, unit: str) -> dict[str, Any]:
+    ends = {"value": _finite(i.value), "low": _finite(i.low), "high": _finite(i.high)}
+    return {**ends, "n": i.n, "unit": unit}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _speaks_for(check: Check, answer: Answer) -> str:
+    """These networks, or other trainings of their kinds too; empty where nothing is said."""
+    if answer.word == "cannot tell":
+        return ""
+    wider = check.evidence.over_trainings
+    wide = wider is not None and beyond(check, wider) == answer.word
+    return "these architectures" if wide else "these networks"
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """What a page settled, by the rules it was run with.
+
+    Raises ClaimError for what `settle` did not write, FileError for what is no JSON.
+    """
+    found = []
+    for path in sorted((folder / "claims").glob("*.json")):
+        record = read_json(path)
+        if not isinstance(record, dict) or not {"paper", "claim", "evidence"} <= set(record):
+            raise ClaimError(f"{path} is not what a page settled; delete it and build again")
+        found.append({key: value for key, value in record.items() if key != "evidence"})
+    return found
+
+
+def ledger(settled: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """One record for every claim of every paper, with what each edition says of it.
+
+    settled: page -> what it settled, in any edition, the record that counts first;
+    ``vitlab/book/ledger.schema.json`` has the format of what is returned.
+
+    Raises ClaimError where two pages settled the same claim.
+    """
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    pages: dict[tuple[str, str], str] = {}
+    for page, records in settled.items():
+        for record in records:
+            key = record["paper"], record["claim"]
+            if pages.setdefault(key, page) != page:
+                raise ClaimError(f"{key} is settled by both {pages[key]} and {page}")
+            editions = found.setdefault(key, {})
+            before = editions.get(record["edition"])
+            if before is None or before["verdict"] == "not run":
+                kept = {k: v for k, v in record.items() if k not in ("paper", "claim", "edition")}
+                editions[record["edition"]] = {"recorded": None} | kept
+    return [
+        _of_claim(paper["id"], entry, found.get((paper["id"], entry["id"]), {}), pages)
+        for paper in papers().values()
+        for entry in paper["claims"]
+    ]
+
+
+def _of_claim(
+    paper: str,
+    entry: Mapping[str, Any],
+    editions: Mapping[str, dict[str, Any]],
+    pages: Mapping[tuple[str, str], str],
+) -> dict[str, Any]:
+    measured = [e for e in EDITIONS if e in editions and editions[e]["verdict"] != "not run"]
+    waits = "waits for a page; planned: " + " ".join(str(entry["mini"]).split())
+    asked = next(iter(editions.values()), {"reason": waits})
+    headline = editions[measured[0]] if measured else {"verdict": "not run", **asked}
+    return {
+        "paper": paper,
+        "claim": entry["id"],
+        "short": entry.get("short", ""),
+        "theme": entry.get("theme", ""),
+        "statement": " ".join(entry["statement"].split()),
+        "page": pages.get((paper, entry["id"])),
+        "published": entry["published"],
+        "unpublished": entry.get("unpublished", ""),
+        "independent": entry.get("independent", []),
+        "primary": entry.get("primary", []),
+        "verdict": headline["verdict"],
+        "reason": headline["reason"],
+        "edition": measured[0] if measured else None,
+        "editions": {e: editions[e] for e in EDITIONS if e in editions},
+    }

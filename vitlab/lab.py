@@ -19,11 +19,13 @@ from types import ModuleType
 from typing import Any, Literal
 
 import pandas as pd
+import torch
 from IPython.display import display
 from torch import Tensor
 
 from vitlab import claims, plots
 from vitlab.book import profiles
+from vitlab.claims import Part as Part
 from vitlab.conditions import CLEAN, Batch, Condition, patchdrop
 from vitlab.images.images import Images
 from vitlab.images.load import cue_conflict, load, own
@@ -32,6 +34,7 @@ from vitlab.models.hub import load_all
 from vitlab.models.model import Model
 from vitlab.models.taxonomy import by_group
 from vitlab.statistics.accuracy import correct
+from vitlab.statistics.check import Check, measured
 from vitlab.statistics.quantity import Asked, Measured, Quantity
 from vitlab.statistics.shape_bias import group_shape_bias, shape_decisions
 from vitlab.trials import measure, store
@@ -57,8 +60,13 @@ def accuracy(
 
 def _right(trials: pd.DataFrame, models: Sequence[Model], images: Images) -> Measured:
     per_image: dict[Any, Any] = dict(correct(trials).items())
-    groups = by_group(list(models))
-    return Measured(per_image, groups, items=images.fingerprint, chance=1 / len(images.categories))
+    return Measured(
+        per_image,
+        by_group(list(models)),
+        items=images.fingerprint,
+        chance=1 / len(images.categories),
+        classes={images.fingerprint: images.labels},
+    )
 
 
 def occlusion(
@@ -245,7 +253,13 @@ class Lab:
         }
         named = {name: items or images.fingerprint for name, images in sets.items()}
         categories = next(iter(sets.values())).categories
-        return Measured(values, by_group(list(among)), items=named, chance=1 / len(categories))
+        return Measured(
+            values,
+            by_group(list(among)),
+            items=named,
+            chance=1 / len(categories),
+            classes={named[name]: images.labels for name, images in sets.items()},
+        )
 
     def batch(
         self, net: Model, index: Sequence[int] | Tensor, images: Images | None = None
@@ -281,7 +295,9 @@ class Lab:
         images = images or self.images
         values = self.collect(body, images, among, index)
         items = images.fingerprint if index is None else f"{images.fingerprint} {list(index)}"
-        found = self.measured(values, items, units, redraw, 1 / len(images.categories))
+        labels = images.labels if index is None else images.labels[torch.as_tensor(index)]
+        chance = 1 / len(images.categories)
+        found = self.measured(values, items, units, redraw, chance, {items: labels})
         self._keep(found.frame(), body.__name__)
         return found
 
@@ -292,9 +308,10 @@ class Lab:
         units: Mapping[str, str] | None = None,
         redraw: bool = False,
         chance: float | None = None,
+        classes: Mapping[str, Any] | None = None,
     ) -> Measured:
         """Values per item that a page has got otherwise, by (model, *key); see `Measured`."""
-        return Measured(values, self.groups, units, items, chance, redraw)
+        return Measured(values, self.groups, units, items, chance, redraw, classes)
 
     def each(self, make: Callable[[Model], Any], among: Sequence[Model]) -> dict[str, Any]:
         """make(net) of every model, kept in the store: {model's name: what was made}."""
@@ -324,34 +341,54 @@ class Lab:
     ) -> Callable[[Callable[[], Iterator]], claims.Settled]:
         """Settle a claim by what a generator yields: (text, check), (text, fact), or a remark.
 
-        A third part of a pair is the unit, if it is not the quantity's own. Without all the groups
-        in `needs` no check counts; a check of another group that is lacking is left out.
+        The first check decides, as the claim's ``primary`` in its paper's file says; the others are
+        counted. ``Part("...")`` before it begins the claim's next statement. A third part of a pair
+        is the unit, if it is not the quantity's own.
+
+        Without all the groups in `needs` no check counts; a check of another group that is lacking
+        is left out.
         """
 
         def settle(body: Callable[[], Iterator]) -> claims.Settled:
-            checks, facts, remarks = [], [], [note] * bool(note)
-            lacking: dict[str, str] = {}
+            facts, remarks, lacking = [], [note] * bool(note), []
+            parts: dict[str, list[list[Check]]] = {}
+            part = ""
             for said in body():
-                if isinstance(said, str):
+                if isinstance(said, claims.Part):
+                    part = str(said)
+                elif isinstance(said, str):
                     remarks.append(said)
-                    continue
-                text, what, *unit = said
-                number = what.quantity if isinstance(what, Asked) else what
-                unit = unit[0] if unit else number.unit
-                if number.lacks:
-                    lacking[number.lacks] = f"No numbers of {number.lacks}: not checked."
-                elif isinstance(what, Asked):
-                    checks += [claims.Check(text, number.interval, what.above, what.below, unit)]
                 else:
-                    facts += [(text, number.interval, unit)]
+                    text, what, unit = (*said, "")[:3]
+                    if isinstance(what, Quantity):
+                        if not what.lacks:
+                            facts.append((text, what.interval, unit or what.unit))
+                        continue
+                    asked = {text: what} if isinstance(what, Asked) else what
+                    lost = [one.quantity.lacks for one in asked.values() if one.quantity.lacks]
+                    if lost:
+                        lacking.append(f"{text}: not checked, no numbers of {lost[0]}.")
+                    else:
+                        demand = [measured(t, one, unit) for t, one in asked.items()]
+                        parts.setdefault(part, []).append(demand)
             if not set(needs) <= set(self.groups):
-                checks, lacking = [], {}
+                parts, lacking = {}, []
                 have = ", ".join(self.groups) or "no models"
                 remarks = [f"needs a {' and a '.join(needs)}; this run has {have}"]
-            why = " ".join([*remarks, *lacking.values()])
-            settled = claims.settle(paper, claim, checks, self.out, facts, self.mini, why)
+            why = " ".join(dict.fromkeys([*remarks, *lacking]))
+            found = claims.Finding(paper, claim, self.run, parts, facts, why)
+            settled = claims.settle(found, self.out)
             store.save_asked(self.out)
             display(settled)
             return settled
 
         return settle
+
+    @property
+    def run(self) -> claims.Run:
+        """What this page is measured on: its edition, models and images."""
+        images = self.__dict__.get("images")
+        about = f"{len(images)} images of {images.name}" if images else ""
+        photos = images is not None and images.classes == "cifar-10"
+        edition: claims.Edition = "mini" if self.mini else "photos" if photos else "imagenet"
+        return claims.Run(edition, [net.name for net in self.models], about)

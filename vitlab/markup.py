@@ -34,8 +34,10 @@ def inert(text: object) -> Markup:
     return Markup(re.sub(r"^(\d+)([.)])(?=\s|$)", lambda m: f"{m[1]}&#{ord(m[2])};", line))
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A number as the book prints it: three decimals, a true minus sign."""
+def number(value: float | None, digits: int = 3) -> str:
+    """A number as the book prints it: three decimals, a true minus sign; ? for none."""
+    if value is None:
+        return "?"
     return f"{value:.{digits}f}".replace("-", "−")
 
 
@@ -49,8 +51,16 @@ def _published(p: dict[str, Any]) -> str:
 
 
 def _measured(item: dict[str, Any]) -> str:
-    value, low, high = (number(item[key], 2) for key in ("value", "low", "high"))
-    return f"{item['quantity']}: {value} [{low}, {high}]"
+    value, low, high = (number(item[key]) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def sentence(text: str) -> str:
+    """A remark as a sentence: "no room" -> "No room."."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+_EDITIONS = {"imagenet": "ImageNet", "photos": "photographs", "mini": "miniature"}
 
 
 _TEMPLATES = Environment(
@@ -66,6 +76,8 @@ _TEMPLATES.filters |= {
     "css": css,
     "published": _published,
     "measured": _measured,
+    "sentence": sentence,
+    "edition": lambda name: _EDITIONS[name],
     "claimed": lambda p: f"{p['model']}, {p['condition']}: {_published(p)}",
     "thousands": "{:,}".format,
 }

@@ -97,13 +97,17 @@ def build(
         folders = {name: base / "pages" / name for name in whole}
         for folder in [*folders.values(), base / "html"]:
             restore(folder)
-        results = _run_all(root, base, chosen, jobs or os.cpu_count() or 1, scheduler)
+        results = _run_all(root, base, chosen, jobs or _cores(), scheduler)
         failed = [r for r in results if r.error]
         states = {name: read_state(folder) for name, folder in folders.items()}
         good = {name: folder for name, folder in folders.items() if states[name]}
-        records = claims.ledger(good, profile)
+        settled = {name: claims.records(folder) for name, folder in good.items()}
         if not own:
-            book.add_recorded(records, whole, root / "book" / "recorded")
+            where = root / "book" / "recorded"
+            for name in whole:
+                kept = [c for run in recorded.runs(name, where) for c in run["claims"]]
+                settled[name] = settled.get(name, []) + kept
+        records = claims.ledger(settled)
         write_json(base / "ledger.json", records)
         counts = {v: sum(r["verdict"] == v for r in records) for v in claims.VERDICTS}
         print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
@@ -120,6 +124,13 @@ def place(root: Path, names: list[str], parameters: dict[str, str], profile: str
     if parameters:
         return root / "build" / "custom" / digest(names, sorted(parameters.items()), profile)
     return root / "build" if profile == "mini" else root / "build" / profile
+
+
+def _cores() -> int:
+    """Cores that this process may use; a scheduler or taskset can leave fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 # --- running -----------------------------------------------------------------------------------
@@ -207,7 +218,7 @@ def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: s
     # Longest first, by their last run, so that no core is left with one long page at the end.
     stale.sort(key=lambda r: -r.state.get("seconds", 1e9))
     try:
-        threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(stale))))
+        threads = max(1, _cores() // max(1, min(jobs, len(stale))))
         environment = _environment(root, threads, scheduler)
         for _ in pool.map(lambda r: _run(root, base, r, environment, running), stale):
             pass
@@ -363,7 +374,7 @@ def provenance(
         "versions": ", ".join(
             [f"Python {platform.python_version()}", *(f"{k} {v}" for k, v in versions.items())]
         ),
-        "machine": f"{models.device_name(device)} ({platform.machine()}, {os.cpu_count()} cores)"
+        "machine": f"{models.device_name(device)} ({platform.machine()}, {_cores()} cores)"
         + (" and a Dask cluster" if scheduler else ""),
     }
 

@@ -34,7 +34,14 @@ def begin(root: Path, paper: str, claim: str) -> list[Path]:
     name = f"{number:02d}-{claim}"
     source = root / "notebooks" / f"{name}.md"
     title = claim.replace("-", " ").capitalize()
-    text = render("new_finding.md", name=name, title=title, paper=paper, claim=_prose(entry))
+    text = render(
+        "new_finding.md",
+        name=name,
+        title=title,
+        paper=paper,
+        claim=_prose(entry),
+        primary=primaries(entry),
+    )
     sizes, toc = pages.profiles_file(root), root / "book" / "_toc.yml"
     lines = toc.read_text(encoding="utf-8").splitlines()
     last = max((i for i, line in enumerate(lines) if "file: notebooks/" in line), default=None)
@@ -47,6 +54,22 @@ def begin(root: Path, paper: str, claim: str) -> list[Path]:
     write_text(sizes, before + _SIZES.format(name=name))
     write_text(toc, "\n".join(lines) + "\n")
     return [source, sizes, toc]
+
+
+def primaries(entry: dict[str, Any]) -> list[dict[str, Markup]]:
+    """The checks that decide a claim, for prose and for code; those that only ImageNet has are left
+    to the page's author. A claim without any is asked whether its number is above 0."""
+    asked = [one for one in entry.get("primary", ()) if not one.get("only")]
+    found = []
+    for one in asked or [{"quantity": "TODO", "demand": "> 0"}]:
+        sign, _, bound = str(one["demand"]).partition(" ")
+        code = f".within({bound})" if sign == "within" else f" {sign} {bound}"
+        part = str(one.get("part", ""))
+        text = f"{f'*{part}*: ' if part else ''}{one['quantity']}, {one['demand']}"
+        if "control" in one:
+            text += f"; control: {one['control']}"
+        found.append({"part": Markup(part), "text": Markup(text), "asked": Markup(code)})
+    return found
 
 
 def _prose(entry: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Runs at ImageNet scale that were kept: ``book/recorded/<run>/<page>/``.
 
 Such a run takes real models, photographs and often a GPU, so the book cannot repeat it at every
-build. ``vitlab record`` keeps what a reader needs of one: what each page settled, its small tables,
-and where all of it comes from (models, revisions, images, commit, versions, device, time).
+build. ``vitlab record`` keeps what a reader needs of one: each claim's evidence (what every image
+adds to every number, so that verdicts follow the rules whenever they change), the trials (image ids
+and decisions, no images), small tables, and where all of it comes from (models, revisions, images,
+commit, versions, device, time). The hash of every kept file stands in ``state.json``.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from vitlab.files import read_json, swap, write_json
+from vitlab import claims
+from vitlab.files import read_json, sha256, swap, write_json
 from vitlab.trials.store import read_asked
 
 LARGEST = 200_000  # bytes of a table that is kept
+TRIALS = 2_000_000  # bytes of a page's trials that are kept
 
 
 class RecordError(ValueError):
@@ -64,6 +68,11 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
         for table in sorted(page.glob("*.csv")):
             if table.stat().st_size <= LARGEST:
                 shutil.copy(table, new)
+        left = TRIALS
+        for trials in sorted(page.glob("*.parquet"), key=lambda path: path.stat().st_size):
+            if trials.stat().st_size <= left:
+                shutil.copy(trials, new)
+                left -= trials.stat().st_size
         shutil.copytree(page / "claims", new / "claims")
         shutil.copy(page / "models.json", new)
         state = read_json(page / "state.json")
@@ -73,9 +82,20 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
         if images.is_absolute():  # a place on somebody's machine: its last part is enough
             kept["settings"]["images"] = images.name
         kept["image sets"] = _image_sets(page, _store(build))
+        kept["files"] = _hashes(new)
         write_json(new / "state.json", kept)
         swap(new, place)
     return [page.name for page in pages]
+
+
+def _hashes(place: Path) -> dict[str, str]:
+    """The files of a recorded page but its state, with their SHA-256."""
+    files = sorted(path for path in place.rglob("*") if path.is_file())
+    return {
+        path.relative_to(place).as_posix(): sha256(path)
+        for path in files
+        if path.name != "state.json"
+    }
 
 
 def _store(build: Path) -> Path:
@@ -103,19 +123,22 @@ def _models(page: Path) -> list[dict[str, Any]]:
 
 
 def runs(page: str, where: Path | None = None) -> list[dict[str, Any]]:
-    """The recorded runs of a page: run, folder, state, models, claims (as settled)."""
+    """The recorded runs of a page: run, folder, state, models, claims (judged by today's rules).
+
+    Raises RecordError where a file is not the one that was recorded.
+    """
     found = []
     for path in sorted((where or folder()).glob(f"*/{page}/state.json")):
-        place = path.parent
-        found.append(
-            {
-                "run": place.parent.name,
-                "folder": place,
-                "state": read_json(path),
-                "models": _models(place),
-                "claims": [read_json(claim) for claim in sorted(place.glob("claims/*.json"))],
-            }
-        )
+        place, state = path.parent, read_json(path)
+        have, kept = _hashes(place), state.get("files", {})
+        if changed := sorted(name for name in {*have, *kept} if have.get(name) != kept.get(name)):
+            raise RecordError(
+                f"{place} is not what was recorded: {', '.join(changed)} differ; "
+                "restore it, or record the run again with vitlab record"
+            )
+        run = {"run": place.parent.name, "folder": place, "state": state, "models": _models(place)}
+        claims_ = [claims.judged(claims.read(one)) for one in sorted(place.glob("claims/*.json"))]
+        found.append({**run, "claims": [{**c, "recorded": run["run"]} for c in claims_]})
     return found
 
 

@@ -12,7 +12,6 @@ import pandas as pd
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from vitlab import claims
-from vitlab.book import recorded
 from vitlab.files import FileError, read_json
 from vitlab.markup import render
 
@@ -88,23 +87,6 @@ def _tables(folder: Path) -> list[dict[str, Any]]:
         ]
         found.append({"name": path.name, "columns": list(table.columns), "rows": rows})
     return found
-
-
-def add_recorded(records: list[dict[str, Any]], pages: Iterable[str], where: Path) -> None:
-    """Give each ledger record what recorded runs say of its claim: key ``recorded``, a list."""
-    by_claim = {(record["paper"], record["claim"]): record for record in records}
-    for record in records:
-        record["recorded"] = []
-    for page in pages:
-        for run in recorded.runs(page, where):
-            for claim in run["claims"]:
-                known = by_claim.get((claim["paper"], claim["claim"]))
-                if known is not None and claim["fresh"]:
-                    known["recorded"].append(
-                        {"run": run["run"], "page": page, "verdict": claim["verdict"]}
-                        | {"models": [m["name"] for m in run["models"]]}
-                        | {"finished": run["state"]["finished"], "fresh": claim["fresh"]}
-                    )
 
 
 def link(config: dict[str, Any], address: str) -> None:

@@ -1,7 +1,8 @@
 """The 15 common corruptions of ImageNet-C at five severities (Hendrycks & Dietterich 2019).
 
-Computed by the package imagecorruptions (``pip install 'vitlab[corruptions]'``). Its constants are
-the paper's, made for 224 px. Unlike the files of ImageNet-C, images are not stored as JPEG after a
+Thirteen are computed by the package imagecorruptions (``pip install 'vitlab[corruptions]'``). Its
+constants are the paper's, made for 224 px. Its elastic transform and its frost are not those of
+ImageNet-C, which are here. Unlike the files of ImageNet-C, images are not stored as JPEG after a
 corruption.
 """
 
@@ -11,10 +12,12 @@ import threading
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
+from importlib.resources import as_file, files
 from types import ModuleType
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
 
 from vitlab.conditions.condition import Batch, Condition
@@ -57,6 +60,9 @@ def corrupt(picture: np.ndarray, name: str, severity: int, seed: int, image_id: 
     """
     library = _library()
     number = int(generator("corruption", name, severity, seed, image_id).integers(2**32))
+    if name in _OURS:
+        shown = _OURS[name](picture, severity, np.random.RandomState(number))
+        return np.clip(shown, 0, 255).astype(np.uint8)
     own = {"seed": number} if name in _SEEDED else {}
     with _LOCK:
         state = np.random.get_state()
@@ -105,6 +111,74 @@ def conditions(
         return Condition(name, severity, apply, check=_check_size, key=key)
 
     return [condition(name, severity) for name in names for severity in severities]
+
+
+# Of 224 px: amplitude and width of the smooth displacements, reach of the corners' shifts. The
+# released code multiplies by 244, and so do the files of ImageNet-C.
+_ELASTIC = (
+    (2, 0.7, 0.1),
+    (2, 0.08, 0.2),
+    (0.05, 0.01, 0.02),
+    (0.07, 0.01, 0.02),
+    (0.12, 0.01, 0.02),
+)
+_FROST = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))  # weights: image, frost
+_FROSTS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+
+
+def elastic_transform(
+    picture: np.ndarray, severity: int, draw: np.random.RandomState
+) -> np.ndarray:
+    """A random affine map, then smooth random displacements: uint8 [h, w, 3] to float, 0 to 255.
+
+    At 224 px that of ImageNet-C's released code; lengths scale with the image. At 1 and 2 the
+    displacements are as wide as the image, so it is bent; from 3 on it is rippled.
+    """
+    cv2 = _library().corruptions.cv2
+    h, w = picture.shape[:2]
+    unit = 244 * min(h, w) / 224
+    amplitude, width, reach = (c * unit for c in _ELASTIC[severity - 1])
+    middle, third = np.array((h, w), np.float32) // 2, min(h, w) // 3
+    corners = [middle + third, (middle[0] + third, middle[1] - third), middle - third]
+    before = np.asarray(corners, np.float32)
+    after = before + draw.uniform(-reach, reach, before.shape).astype(np.float32)
+    affine = cv2.getAffineTransform(before, after)
+    image = picture.astype(np.float32) / 255
+    image = cv2.warpAffine(image, affine, (w, h), borderMode=cv2.BORDER_REFLECT_101)
+    right, down = (
+        (
+            gaussian_filter(draw.uniform(-1, 1, (h, w)), width, mode="reflect", truncate=3)
+            * amplitude
+        )
+        for _ in range(2)
+    )
+    rows, columns = np.mgrid[:h, :w]
+    places = rows + down.astype(np.float32), columns + right.astype(np.float32)
+    bent = [map_coordinates(image[..., c], places, order=1, mode="reflect") for c in range(3)]
+    return np.clip(np.stack(bent, -1), 0, 1) * 255
+
+
+def frost(picture: np.ndarray, severity: int, draw: np.random.RandomState) -> np.ndarray:
+    """A random cut of one of five pictures of frost, added: uint8 [h, w, 3] to float.
+
+    That of ImageNet-C's released code. Its sixth picture was never drawn; where an image is larger
+    than the frost, the frost is enlarged.
+    """
+    library = _library()
+    cv2 = library.corruptions.cv2
+    h, w = picture.shape[:2]
+    name = _FROSTS[draw.randint(len(_FROSTS))]
+    with as_file(files(library.__name__) / "frost" / name) as path:
+        ice = cv2.imread(str(path))[..., ::-1]
+    if (grow := max((h + 1) / ice.shape[0], (w + 1) / ice.shape[1])) > 1:
+        ice = cv2.resize(ice, None, fx=grow, fy=grow, interpolation=cv2.INTER_CUBIC)
+    top = draw.randint(0, ice.shape[0] - h)
+    left = draw.randint(0, ice.shape[1] - w)
+    a, b = _FROST[severity - 1]
+    return a * picture + b * ice[top : top + h, left : left + w]
+
+
+_OURS = {"elastic_transform": elastic_transform, "frost": frost}
 
 
 def _check_size(size: int) -> None:

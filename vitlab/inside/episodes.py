@@ -1,4 +1,4 @@
-"""Few-shot episodes on frozen features: sampling, and logistic regression for all at once."""
+"""Few-shot episodes on frozen features: sampling, logistic regression for all, intervals."""
 
 from __future__ import annotations
 
@@ -133,3 +133,42 @@ def accuracy(features: Tensor, episodes: Episodes, c: float = 1.0, chunk: int = 
         )
         scores.append((logits.argmax(2) == episodes.query_target[part]).double().mean(1))
     return torch.cat(scores)
+
+
+def over_pools(
+    features: Tensor,
+    labels: Tensor,
+    whole: Tensor,
+    way: int,
+    shot: int,
+    queries: int,
+    seed: int = 0,
+    halves: int = 40,
+    count: int = 15,
+) -> Tensor:
+    """A pool's mean accuracy as rows [halves] whose standard error is for other pools of images.
+
+    whole: float [E], the accuracy of each episode of the whole pool; the rows' mean is theirs.
+
+    Episodes share their images, so their own spread tells nothing of other images. What random
+    halves of a sample differ by is the standard error of the whole (a jackknife that leaves out
+    half). Here each class is halved and `count` episodes are drawn from a half alone, with as many
+    queries as it has images for. Episode e has the same classes in each half, so the noise of few
+    episodes is what the effects of halves and of episodes leave unexplained: it is taken off. The
+    noise of the whole pool's episodes is added.
+    """
+    fewest = int(labels.unique(return_counts=True)[1].min()) // 2
+    right = []
+    for half in range(halves):
+        order = torch.from_numpy(generator("half of a pool", seed, half).permutation(len(labels)))
+        by_class = [order[labels[order] == c] for c in labels.unique()]
+        places = torch.cat([members[: len(members) // 2] for members in by_class])
+        drawn = sample(labels[places], way, shot, min(queries, fewest - shot), count, seed)
+        right.append(accuracy(features[places], drawn))
+    found = torch.stack(right)
+    away = found.mean(1, keepdim=True) - found.mean()
+    left = found - found.mean(0) - away
+    spread = away.square().sum() / (halves - 1)
+    noise = left.square().sum() / (halves - 1) / (count - 1) / count
+    error = (spread - noise).clamp_min(0) + whole.var() / len(whole)
+    return whole.mean() + (halves * error / spread.clamp_min(1e-12)).sqrt() * away[:, 0]

@@ -2,18 +2,18 @@
 
 from vitlab.statistics.accuracy import correct
 from vitlab.statistics.corruption import mce, relative_mce
-from vitlab.statistics.interval import RESAMPLES, Interval, bootstrap, weights
+from vitlab.statistics.interval import Interval
 from vitlab.statistics.quantity import (
     Asked,
     Measured,
     Quantity,
     average,
+    every,
     function,
     lacking,
-    largest,
     mean,
+    pseudo,
     rises,
-    smallest,
     stated,
     together,
 )
@@ -25,27 +25,24 @@ from vitlab.statistics.shape_bias import (
 )
 
 __all__ = [
-    "RESAMPLES",
     "Asked",
     "Interval",
     "Measured",
     "Quantity",
     "average",
-    "bootstrap",
     "correct",
     "decision_values",
+    "every",
     "function",
     "group_shape_bias",
     "lacking",
-    "largest",
     "mce",
     "mean",
+    "pseudo",
     "relative_mce",
     "rises",
     "shape_bias_of_means",
     "shape_decisions",
-    "smallest",
     "stated",
     "together",
-    "weights",
 ]

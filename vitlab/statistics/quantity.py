@@ -1,16 +1,16 @@
-"""Numbers with intervals as formulas: arithmetic on a Quantity is arithmetic on resampled means.
+"""Numbers with intervals as formulas: arithmetic on a Quantity is arithmetic on means over items.
 
     found("ViT", "FGSM", 8) - found("CNN", "FGSM", 8) > 0     # a check, written as its formula
-    largest(rises([found("ViT", "salient", q) for q in qs])) < 0.02
+    average(found.gap("FGSM", e) for e in budgets) > 0
 
-What rests on the same items (images, episodes) is resampled together, so a gap is paired; what
-rests on different items is resampled independently, even if there are as many.
+What rests on the same items (images, episodes) is compared item by item, so a gap is paired; what
+rests on different items is independent, even if there are as many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -20,9 +20,11 @@ import numpy as np
 import pandas as pd
 
 from vitlab.files import nearest
-from vitlab.statistics import interval as stats
+from vitlab.statistics.evidence import Evidence
+from vitlab.statistics.interval import Interval
 
 Tables = Mapping[str, np.ndarray]
+LEVELS = ("accuracy", "error")  # units of numbers from 0 to 1 that are 0 or 1 for each item
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,9 +35,15 @@ class Quantity:
     of: their means, {name: [..., k]} -> [...].
     lacks: a group that the run does not have. What is computed from it lacks it too, and
         `Lab.settles` says so once.
-    trainings: the models whose mean it is; chance: what guessing would reach, where that is known.
-    parts: the quantities that a formula rests on, e.g. the accuracies behind a gap; itself if it is
-        no formula.
+    edges: what the number cannot go beyond, and where it leaves no room: for an accuracy, what
+        guessing would reach and 1.
+    classes: name of the items -> int [items], the class of each, where that is known.
+    trainings, draws: the models (and random draws that count as chance) whose mean it is;
+        left_out: the same quantity without one of them.
+    linear: sums and multiples of means alone; ratio: numerator and denominator, if it is one.
+    debiased: a plug-in number of few items, e.g. an entropy, that the jackknife corrects.
+    more: what two more items would add to it, that keep its interval honest where all agree.
+    formula, again: the quantities that a formula rests on, and the formula for others.
     given: an interval that was computed otherwise (see `stated`); no formula can rest on it.
     """
 
@@ -43,37 +51,57 @@ class Quantity:
     of: Callable[[Tables], np.ndarray]
     unit: str = "share"
     lacks: str = ""
+    edges: tuple[float, float] = (-np.inf, np.inf)
+    classes: Mapping[str, np.ndarray] = field(default_factory=dict)
     trainings: tuple[str, ...] = ()
-    chance: float | None = None
+    draws: tuple[int, ...] = ()
+    left_out: Callable[[str | int], Quantity] | None = None
+    linear: bool = False
+    ratio: tuple[Quantity, Quantity] | None = None
+    debiased: bool = False
+    more: tuple[float, ...] | None = None
     formula: tuple[Quantity, ...] = ()
-    given: stats.Interval | None = None
+    again: Callable[[Sequence[Quantity]], Quantity] | None = None
+    given: Interval | None = None
 
     def __repr__(self) -> str:
         return f"lacks {self.lacks}" if self.lacks else f"{self.interval}, {self.unit}"
 
+    # --- arithmetic -------------------------------------------------------------------------------
+
     def __add__(self, other: Quantity | float) -> Quantity:
-        return together([self, other], lambda each: each[..., 0] + each[..., 1])
+        return together([self, other], lambda each: each[..., 0] + each[..., 1], linear=True)
 
     __radd__ = __add__
 
     def __sub__(self, other: Quantity | float) -> Quantity:
-        unit = "share" if self.unit == "accuracy" else self.unit
-        return together([self, other], lambda each: each[..., 0] - each[..., 1], unit)
+        unit = "share" if self.unit in LEVELS else self.unit
+        return together([self, other], lambda each: each[..., 0] - each[..., 1], unit, linear=True)
 
     def __rsub__(self, other: float) -> Quantity:
-        unit = "share" if self.unit == "accuracy" else self.unit  # 1 - an accuracy is an error
-        return together([self], lambda each: other - each[..., 0], unit)
+        unit = "error" if self.unit == "accuracy" and other == 1 else self.unit
+        return together([self], lambda each: other - each[..., 0], unit, linear=True)
 
     def __neg__(self) -> Quantity:
-        return 0 - self
+        unit = "share" if self.unit in LEVELS else self.unit
+        return together([self], lambda each: -each[..., 0], unit, linear=True)
 
     def __mul__(self, other: Quantity | float) -> Quantity:
-        return together([self, other], lambda each: each[..., 0] * each[..., 1])
+        fixed = not isinstance(other, Quantity)
+        return together([self, other], lambda each: each[..., 0] * each[..., 1], linear=fixed)
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: Quantity | float) -> Quantity:
-        return together([self, other], lambda each: each[..., 0] / each[..., 1], "ratio")
+        found = together(
+            [self, other],
+            lambda each: each[..., 0] / each[..., 1],
+            "ratio",
+            linear=not isinstance(other, Quantity),
+        )
+        if isinstance(other, Quantity) and self.linear and other.linear and not found.lacks:
+            return replace(found, ratio=(self, other))
+        return found
 
     def __gt__(self, bound: Quantity | float) -> Asked:
         return self - bound > 0 if isinstance(bound, Quantity) else Asked(self, above=bound)
@@ -81,26 +109,172 @@ class Quantity:
     def __lt__(self, bound: Quantity | float) -> Asked:
         return self - bound < 0 if isinstance(bound, Quantity) else Asked(self, below=bound)
 
+    def within(self, margin: float) -> Asked:
+        """The check that it is as good as 0: above -margin and below margin."""
+        return Asked(self, within=margin)
+
+    # --- the number -------------------------------------------------------------------------------
+
     @property
     def parts(self) -> tuple[Quantity, ...]:
         """What the formula rests on, down to what was measured."""
         return tuple(leaf for part in self.formula for leaf in part.parts) or (self,)
 
+    @cached_property
+    def plugged(self) -> float:
+        """The formula of the means as they are."""
+        if self.lacks:
+            return float("nan")
+        return float(self.of({name: table.mean(0) for name, table in self.tables.items()}))
+
     @property
     def value(self) -> float:
         """The number without its interval; NaN where a group is lacking."""
-        if self.lacks:
-            return float("nan")
         if self.given is not None:
             return self.given.value
-        return float(self.of({name: table.mean(0) for name, table in self.tables.items()}))
+        return self.plugged + (self._bias if self.debiased and not self.lacks else 0)
 
     @cached_property
-    def interval(self) -> stats.Interval:
-        """The number with its 95 % interval: by the bootstrap over items, if none was given."""
+    def added(self) -> dict[str, np.ndarray]:
+        """What each item adds: the jackknife's pseudo-values [items], by the items' name.
+
+        The number is the mean of one kind of items' pseudo-values; of several kinds, their
+        deviations from it add up.
+        """
+        means = {name: table.mean(0) for name, table in self.tables.items()}
+        if not np.isfinite(self.plugged):  # nothing can be said
+            return {name: np.full(len(table), np.nan) for name, table in self.tables.items()}
+        found = {}
+        for name, table in self.tables.items():
+            n, step = len(table), max(1, 5_000_000 // table.shape[1])  # 40 MB at a time
+            without = np.concatenate(
+                [
+                    self.of(
+                        {**means, name: means[name] + (means[name] - table[i : i + step]) / (n - 1)}
+                    )
+                    * np.ones(len(table[i : i + step]))
+                    for i in range(0, n if n > 1 else 0, step)
+                ]
+                or [np.full(n, np.nan)]
+            )
+            found[name] = n * self.plugged - (n - 1) * without
+        return found
+
+    @property
+    def _bias(self) -> float:
+        return sum(added.mean() - self.plugged for added in self.added.values())
+
+    def _pads(self) -> tuple[float, ...] | None:
+        """Two more answers, one either way, that keep an interval honest at the ceiling.
+
+        A mean of right and wrong answers looks certain where all images agree (Bonett & Price
+        2012). With several trainings a group, one of them gives the answer.
+        """
+        if self.more or not self.linear:
+            return self.more
+        if any(part.unit not in LEVELS for part in self.parts):
+            return None
+        if self.unit in LEVELS:
+            return 1.0, 0.0
+        one = 1 / max(1, min(len(part.trainings) for part in self.parts))
+        return one, -one
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What it rests on, item by item: all that its intervals need."""
         if self.given is not None:
-            return self.given
-        return stats.bootstrap_tables(self.tables, self.of)
+            return Evidence(self.value, self.value, given=self.given)
+        if self.lacks:
+            return Evidence(np.nan, np.nan)
+        draws = self._all("draws")
+        levels = self.unit in LEVELS
+        return Evidence(
+            self.value,
+            self.plugged,
+            self.added,
+            self._pads(),
+            self._ratio(),
+            [self._without(sorted(group)).tolist() for group in self._groups()],
+            self._without(draws).tolist() if len(draws) > 1 else (),
+            self.by_class.tolist(),
+            0.0 if levels else -np.inf,
+            1.0 if levels else np.inf,
+        )
+
+    @property
+    def interval(self) -> Interval:
+        """The number with its 95 % interval, for these trainings and classes: over items."""
+        return self.evidence.interval
+
+    @property
+    def over_trainings(self) -> Interval | None:
+        """The interval for other trainings of these architectures, too, if there are several."""
+        return self.evidence.over_trainings
+
+    def _ratio(self) -> tuple[Evidence, Evidence] | None:
+        """Numerator and denominator on the same items.
+
+        Of two accuracies with four more items: both right, neither, and one each by one training.
+        """
+        if self.ratio is None or any(set(q.tables) != set(self.tables) for q in self.ratio):
+            return None
+        top, bottom = self.ratio
+        more = top.more, bottom.more
+        if all(q.unit in LEVELS and q._pads() is not None for q in self.ratio):
+            one = 1 / max(1, min(len(part.trainings) for part in self.parts))
+            more = (1.0, 0.0, one, 0.0), (1.0, 0.0, 0.0, one)
+        found = [
+            Evidence(q.plugged, q.plugged, q.added, m)
+            for q, m in zip(self.ratio, more, strict=True)
+        ]
+        return found[0], found[1]
+
+    # --- beyond these trainings and classes -------------------------------------------------------
+
+    def _all(self, what: str) -> tuple:
+        return tuple(dict.fromkeys(one for part in self.parts for one in getattr(part, what)))
+
+    def without(self, one: str | int) -> Quantity:
+        """The same without one training (a name) or one draw (a number)."""
+        if self.again is not None:
+            return self.again([part.without(one) for part in self.formula])
+        if self.left_out is None or one not in (*self.trainings, *self.draws):
+            return self
+        return self.left_out(one)
+
+    def _without(self, ones: Iterable[str | int]) -> np.ndarray:
+        return np.array([self.without(one).plugged for one in ones])
+
+    def _groups(self) -> list[tuple[str, ...]]:
+        """Groups of trainings that it is the mean of; none where one group has one training only.
+
+        A group that is part of another varies with it; groups that overlap otherwise are unclear.
+        """
+        groups = {part.trainings for part in self.parts}
+        if not groups or min(map(len, groups)) < 2:
+            return []
+        groups = {g for g in groups if not any(set(g) < set(other) for other in groups)}
+        overlap = len(set().union(*groups)) < sum(map(len, groups))
+        return [] if overlap else sorted(groups)
+
+    @cached_property
+    def by_class(self) -> np.ndarray:
+        """The number on each class's items alone; empty where classes are not known."""
+        if self.lacks or not self.tables or set(self.tables) - set(self.classes):
+            return np.empty(0)
+        shared = set.intersection(*(set(labels.tolist()) for labels in self.classes.values()))
+        found = [
+            self.of({k: t[self.classes[k] == one].mean(0) for k, t in self.tables.items()})
+            for one in sorted(shared)
+        ]
+        return np.array(found, float)
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """What a ratio could have been at all, its denominator being what it is."""
+        if self.ratio is None or self.ratio[0].unit not in LEVELS or self.ratio[1].plugged <= 0:
+            return -np.inf, np.inf
+        return 0.0, 1 / self.ratio[1].plugged
 
 
 @dataclass(frozen=True)
@@ -110,9 +284,26 @@ class Asked:
     quantity: Quantity
     above: float | None = None
     below: float | None = None
+    within: float | None = None
+    control: Quantity | None = None
+    against: str = ""
 
     def __bool__(self) -> bool:
         raise TypeError("a check is decided by its interval: yield it")
+
+    def beside(self, control: Quantity, name: str) -> Asked:
+        """With a control: what the same formula gives where the alleged cause is absent.
+
+        The claim less the control must lie on the demanded side of 0, too.
+        """
+        return replace(self, control=control, against=name)
+
+
+def every(asked: Mapping[str, Asked]) -> dict[str, Asked]:
+    """One check made of several named variants, at most three: it holds if each of them does."""
+    if not 2 <= len(asked) <= 3:
+        raise ValueError(f"two or three variants make one check, got {len(asked)}")
+    return dict(asked)
 
 
 def mean(values: Any, unit: str = "share", items: str = "items", **about: Any) -> Quantity:
@@ -124,17 +315,42 @@ def mean(values: Any, unit: str = "share", items: str = "items", **about: Any) -
     0.5
     """
     table = np.asarray(values, float).reshape(len(values), -1)
-    return Quantity({items: table}, lambda means: means[items].mean(-1), unit, **about)
+    return Quantity({items: table}, lambda means: means[items].mean(-1), unit, linear=True, **about)
 
 
 def function(
-    values: Any, of: Callable[[np.ndarray], np.ndarray], unit: str = "share", items: str = "items"
+    values: Any,
+    of: Callable[[np.ndarray], np.ndarray],
+    unit: str = "share",
+    items: str = "items",
+    **about: Any,
 ) -> Quantity:
-    """A function of the means of float [items, k]: `of` takes means [..., k] and gives [...]."""
-    return Quantity({items: np.asarray(values, float)}, lambda means: of(means[items]), unit)
+    """A function of the means of float [items, k]: `of` takes means [..., k] and gives [...].
+
+    about: further fields of Quantity, e.g. ``debiased=True`` for an entropy.
+    """
+    table = np.asarray(values, float)
+    return Quantity({items: table}, lambda means: of(means[items]), unit, **about)
 
 
-def stated(interval: stats.Interval, unit: str = "share") -> Quantity:
+def pseudo(value: float, added: Mapping[str, Any], unit: str = "share", **about: Any) -> Quantity:
+    """A number that is no function of means (an area under a curve), by what each item adds.
+
+    added: name of the items -> float [items], e.g. jackknife pseudo-values; their mean is not used.
+    """
+    tables = {name: np.asarray(a, float)[:, None] for name, a in added.items()}
+    tables = {name: table - table.mean() for name, table in tables.items()}
+
+    def of(means: Tables) -> np.ndarray:
+        found = np.asarray(value)
+        for name in tables:
+            found = found + means[name][..., 0]
+        return found
+
+    return Quantity(tables, of, unit, linear=True, **about)
+
+
+def stated(interval: Interval, unit: str = "share") -> Quantity:
     """A number whose interval was computed otherwise: an exact test, a maximum over all trials."""
     return Quantity({}, lambda means: np.array(interval.value), unit, given=interval)
 
@@ -145,11 +361,15 @@ def lacking(group: str, unit: str = "share") -> Quantity:
 
 
 def together(
-    parts: Sequence[Quantity | float], do: Callable[[np.ndarray], np.ndarray], unit: str = ""
+    parts: Sequence[Quantity | float],
+    do: Callable[[np.ndarray], np.ndarray],
+    unit: str = "",
+    linear: bool = False,
 ) -> Quantity:
     """A function of several quantities: `do` gets them as the last axis of an array.
 
-    unit: of the outcome; that of the first part if empty.
+    unit: of the outcome; that of the first part if empty. linear: `do` sums and multiplies by
+    fixed numbers alone. It must be smooth: the largest of several has no interval by the jackknife.
 
     Raises ValueError for no quantities, for a part with an interval of its own (`stated`), and
     where parts rest on equally named items of different number.
@@ -181,30 +401,34 @@ def together(
             for part, where in zip(real, places, strict=True)
         )
         each = [next(mine) if isinstance(p, Quantity) else p for p in parts]
-        with np.errstate(divide="ignore", invalid="ignore"):  # not finite: `settle` names it
+        with np.errstate(divide="ignore", invalid="ignore"):  # not finite: no verdict rests on it
             return do(np.stack(np.broadcast_arrays(*each), -1))
 
-    joined = {items: np.hstack(held) for items, held in tables.items()}
-    return Quantity(joined, of, unit, formula=tuple(real))
+    def again(others: Sequence[Quantity]) -> Quantity:
+        mine = iter(others)
+        return together(
+            [next(mine) if isinstance(p, Quantity) else p for p in parts], do, unit, linear
+        )
+
+    return Quantity(
+        {items: np.hstack(held) for items, held in tables.items()},
+        of,
+        unit,
+        classes={k: labels for part in real for k, labels in part.classes.items()},
+        linear=linear and all(part.linear for part in real),
+        debiased=any(part.debiased for part in real),
+        formula=tuple(real),
+        again=again,
+    )
 
 
-def largest(parts: Sequence[Quantity]) -> Quantity:
-    """The largest of some quantities, in every resample."""
-    return together(parts, lambda each: each.max(-1))
-
-
-def smallest(parts: Sequence[Quantity]) -> Quantity:
-    """The smallest of some quantities, in every resample."""
-    return together(parts, lambda each: each.min(-1))
-
-
-def average(parts: Sequence[Quantity]) -> Quantity:
-    """The mean of some quantities, e.g. over image sets or corruptions."""
-    return together(parts, lambda each: each.mean(-1))
+def average(parts: Iterable[Quantity]) -> Quantity:
+    """The mean of some quantities, e.g. over levels, image sets or corruptions."""
+    return together(list(parts), lambda each: each.mean(-1), linear=True)
 
 
 def rises(parts: Sequence[Quantity]) -> list[Quantity]:
-    """From each quantity to the next: `largest(rises(curve)) < 0.02` asks for a falling curve."""
+    """From each quantity to the next."""
     return [after - before for before, after in pairwise(parts)]
 
 
@@ -220,8 +444,8 @@ class Measured:
     units: by the first part of a key; the others are accuracies.
     items: the name of what the rows are, the same for what shares its images; a mapping by the
         first part of a key where sets differ.
-    chance: what guessing would reach. redraw: the draws (trained patches, random starts) are
-        resampled like the items.
+    chance: what guessing would reach. classes: name of the items -> the class of each, where known.
+    redraw: the draws (trained patches, random starts) count as chance like the items.
     """
 
     def __init__(
@@ -232,10 +456,12 @@ class Measured:
         items: str | Mapping[Any, str] = "items",
         chance: float | None = None,
         redraw: bool = False,
+        classes: Mapping[str, Any] | None = None,
     ):
         tables = {_key(k): np.asarray(v, float).reshape(len(v), -1) for k, v in values.items()}
         self.values, self.units, self.redraw = tables, dict(units or {}), redraw
         self.items, self.chance = items, chance
+        self.classes = {name: np.asarray(labels) for name, labels in (classes or {}).items()}
         self.models = {model for model, *_ in tables}
         members = {g: [m for m in names if m in self.models] for g, names in groups.items()}
         self.groups = {g: names for g, names in members.items() if names}
@@ -248,19 +474,30 @@ class Measured:
         unit = self.units.get(key[0], "accuracy")
         if who not in self.groups and who not in self.models:
             return lacking(who, unit)
-        models = self.groups.get(who, [who])
-        found = [self._table(model, key) for model in models]
+        models = tuple(self.groups.get(who, [who]))
+        draws = self._table(models[0], key).shape[1]
+        return self._of(models, tuple(range(draws)), key, unit)
+
+    def _of(
+        self, models: tuple[str, ...], draws: tuple[int, ...], key: tuple, unit: str
+    ) -> Quantity:
         items = self.items if isinstance(self.items, str) else self.items[key[0]]
-        draws = found[0].shape[1]
+        table = np.hstack([self._table(model, key)[:, list(draws)] for model in models])
 
-        def of(means: Tables) -> np.ndarray:
-            by_draw = means[items].reshape(*means[items].shape[:-1], -1, draws).mean(-2)
-            if not self.redraw or by_draw.ndim == 1:
-                return by_draw.mean(-1)
-            return (by_draw * stats.weights(draws, len(by_draw), seed=1)).sum(-1)
+        def left_out(one: str | int) -> Quantity:
+            others = tuple(m for m in models if m != one), tuple(d for d in draws if d != one)
+            return self._of(*others, key, unit)
 
-        chance = self.chance if unit == "accuracy" else None
-        return Quantity({items: np.hstack(found)}, of, unit, "", tuple(models), chance)
+        return mean(
+            table,
+            unit,
+            items,
+            edges=(self.chance or 0.0, 1.0) if unit == "accuracy" else (-np.inf, np.inf),
+            classes={items: self.classes[items]} if items in self.classes else {},
+            trainings=models,
+            draws=draws if self.redraw else (),
+            left_out=left_out,
+        )
 
     def _table(self, model: str, key: Sequence) -> np.ndarray:
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vitlab.statistics.quantity import Quantity, function
+from vitlab.statistics.quantity import Quantity, function, mean
 
 
 def shape_decisions(trials: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -35,11 +37,13 @@ def shape_bias_of_means(means: np.ndarray) -> np.ndarray:
     shape, texture = np.split(means, 2, axis=-1)
     decided = shape + texture
     bias = np.divide(shape, decided, out=np.full_like(shape, np.nan), where=decided > 0)
-    return np.nanmean(bias, axis=-1)
+    known = np.isfinite(bias)
+    with np.errstate(invalid="ignore"):  # no class at all: NaN
+        return np.where(known, bias, 0).sum(-1) / known.sum(-1)
 
 
 def decision_values(decided: pd.DataFrame, models: Sequence[str], classes: int) -> np.ndarray:
-    """Per-image decisions of a group, ready for `bootstrap` with `shape_bias_of_means`.
+    """Per-image decisions of a group, ready for `shape_bias_of_means`.
 
     Returns float [images, 2 * classes]: in the column of the image's shape category, the share of
     models (and draws) that decided by shape; in the second half, by texture.
@@ -54,11 +58,33 @@ def decision_values(decided: pd.DataFrame, models: Sequence[str], classes: int) 
 
 
 def group_shape_bias(
-    decided: pd.DataFrame, models: Sequence[str], classes: int, items: str = "conflicts"
+    decided: pd.DataFrame,
+    models: Sequence[str],
+    classes: int,
+    items: str = "conflicts",
+    pooled: bool = False,
 ) -> Quantity:
-    """Class-mean shape bias of a group's decisions; differences of two are paired by image.
+    """Shape bias of a group's decisions; differences of two are paired by image.
 
     decided: of `shape_decisions`. items: their name, the same for what shares its images.
+    pooled: over all decisions, as in tools such as modelvshuman; else, as in Geirhos et al. and
+        Naseer et al., the mean of the classes' biases, which weighs rare decisions as much.
     """
     values = decision_values(decided, models, classes)
-    return function(values, shape_bias_of_means, "shape bias", items)
+    per_image = decided[decided["model"].isin(list(models))].groupby("image")["shape"].first()
+
+    def left_out(one: str | int) -> Quantity:
+        return group_shape_bias(decided, [m for m in models if m != one], classes, items, pooled)
+
+    about: dict[str, Any] = {
+        "edges": (0.0, 1.0),
+        "classes": {items: per_image.to_numpy()},
+        "trainings": tuple(models),
+        "left_out": left_out,
+    }
+    if not pooled:
+        return function(values, shape_bias_of_means, "shape bias", items, **about)
+    # One more image decided by shape, one more by texture: an interval at a bias of 0 or 1.
+    shape = mean(values[:, :classes].sum(1), items=items, more=(1.0, 0.0))
+    either = mean(values.sum(1), items=items, more=(1.0, 1.0))
+    return replace(shape / either, unit="shape bias", formula=(), again=None, **about)

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -23,8 +24,11 @@ from tqdm.auto import tqdm
 
 from vitlab.files import digest, nearest, sha256, whole, write_json
 from vitlab.models.hub import load
+from vitlab.models.identity import fingerprint
 from vitlab.models.model import Model
 from vitlab.models.small import ARCHITECTURES
+from vitlab.models.wrap import ready
+from vitlab.rng import generator
 from vitlab.training import index
 from vitlab.training.augmentation import AUGMENTATIONS, Batch
 from vitlab.training.objectives import OBJECTIVES
@@ -58,6 +62,24 @@ def begin(recipe: Recipe, device: str) -> Model:
         seed=recipe.seed,
         precision=recipe.precision,
     )
+
+
+def untrained(net: Model) -> Model:
+    """The same architecture at random initialisation: a sceptic's control.
+
+    Of a zoo's model the very weights that its training began from; without positions if it has
+    none.
+    """
+    if net.name in recipes():
+        fresh: Any = begin(recipes()[net.name], net.device).net
+    else:
+        torch.manual_seed(int(generator("weights", net.seed).integers(2**31)))
+        fresh = timm.create_model(net.net.pretrained_cfg["architecture"])
+        if not getattr(net.net, "pos_embed", torch.ones(1)).any():
+            fresh.pos_embed.data.zero_()
+        fresh = fresh.to(net.device)
+    name = f"{net.name}, untrained"
+    return replace(net, net=ready(fresh), name=name, weights=fingerprint(fresh))
 
 
 @torch.no_grad()

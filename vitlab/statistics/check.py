@@ -1,0 +1,241 @@
+"""One demand of a claim: a number with its interval and its bound, and what that says.
+
+`judge` has the rules, in their order. ``python tools/simulate.py`` tells how often they err in
+simulated worlds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from vitlab.statistics.evidence import Evidence, plain, unplain
+from vitlab.statistics.interval import Interval, at_once
+from vitlab.statistics.quantity import Asked
+
+BAND = 0.02  # all compared levels within this of the same edge: no room
+LEAST_N = 20  # images (episodes, sequences) below which nothing is decided
+POWER = 1.43  # (1.96 + .84) / 1.96: from half a width to what is seen four times in five
+
+
+class Level(NamedTuple):
+    """A level that a check compares, e.g. an accuracy, and the edges that it can run into."""
+
+    interval: Interval
+    floor: float
+    ceiling: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """One demand: a number that must lie above or below a bound, or within a margin of 0.
+
+    evidence: what the number rests on. levels: what it compares, where that has edges. reach: what
+    it could have been at all. excess: the number less that of the control, named `against`.
+    trainings: the fewest in a group.
+    """
+
+    quantity: str
+    evidence: Evidence
+    above: float | None = None
+    below: float | None = None
+    within: float | None = None
+    unit: str = "share"
+    levels: tuple[Level, ...] = ()
+    reach: tuple[float, float] = (-math.inf, math.inf)
+    excess: Evidence | None = None
+    against: str = ""
+    trainings: int = 0
+
+    def __post_init__(self) -> None:
+        if sum(bound is not None for bound in (self.above, self.below, self.within)) != 1:
+            raise ValueError(f"{self.quantity}: give one of above, below, within")
+
+    @property
+    def interval(self) -> Interval:
+        """The number with its interval, for these trainings and classes."""
+        return self.evidence.interval
+
+    @property
+    def classes(self) -> int:
+        """How many classes it was measured on, where that is known."""
+        return int(np.isfinite(self.evidence.by_class).sum())
+
+    @property
+    def spread(self) -> float:
+        """The number's standard deviation between classes; NaN where they are not known."""
+        known = [v for v in self.evidence.by_class if math.isfinite(v)]
+        return float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
+
+    @property
+    def bound(self) -> float:
+        """The number that is not to be passed."""
+        return next(b for b in (self.above, self.below, self.within) if b is not None)
+
+    @property
+    def demand(self) -> str:
+        """The bound in words: "> 0"."""
+        sign = ">" if self.above is not None else "<" if self.below is not None else "within"
+        return f"{sign} {self.bound:g}"
+
+    @property
+    def sees(self) -> float:
+        """The smallest distance from the bound that would be seen four times in five."""
+        return POWER * (self.interval.high - self.interval.low) / 2
+
+    def about(self) -> dict[str, Any]:
+        """All but what each item adds, as JSON has it."""
+        return {
+            "quantity": self.quantity,
+            "bounds": [self.above, self.below, self.within],
+            "unit": self.unit,
+            "levels": plain([[*v.interval, v.floor, v.ceiling] for v in self.levels]),
+            "reach": plain(self.reach),
+            "against": self.against,
+            "trainings": self.trainings,
+            "evidence": self.evidence.about(),
+            "excess": self.excess and self.excess.about(),
+        }
+
+    def columns(self) -> Iterator[tuple[str, str, str, np.ndarray]]:
+        """What each item adds: "evidence" or "excess", then as `Evidence.columns`."""
+        for name, one in (("evidence", self.evidence), ("excess", self.excess)):
+            yield from ((name, *column) for column in (one.columns() if one else ()))
+
+    @classmethod
+    def read(
+        cls, about: Mapping[str, Any], columns: Mapping[tuple[str, str, str], np.ndarray]
+    ) -> Check:
+        """A check again of what `about` and `columns` gave."""
+
+        def evidence(of: str) -> Evidence:
+            mine = {(role, items): a for (o, role, items), a in columns.items() if o == of}
+            return Evidence.read(about[of], mine)
+
+        return cls(
+            about["quantity"],
+            evidence("evidence"),
+            above=about["bounds"][0],
+            below=about["bounds"][1],
+            within=about["bounds"][2],
+            unit=about["unit"],
+            levels=tuple(Level(Interval(*v[:4]), *v[4:]) for v in unplain(about["levels"])),
+            reach=tuple(unplain(about["reach"])),
+            excess=evidence("excess") if about["excess"] else None,
+            against=about["against"],
+            trainings=about["trainings"],
+        )
+
+
+def measured(text: str, asked: Asked, unit: str = "") -> Check:
+    """What a page asks for, measured, with all that a verdict needs."""
+    q, control = asked.quantity, asked.control
+    edged = [part for part in q.parts if all(map(math.isfinite, part.edges))]
+    return Check(
+        text,
+        q.evidence,
+        asked.above,
+        asked.below,
+        asked.within,
+        unit or q.unit,
+        tuple(Level(part.interval, *part.edges) for part in edged),
+        q.reach,
+        (q - control).evidence if control is not None and not control.lacks else None,
+        asked.against,
+        min((len(part.trainings) for part in q.parts), default=0),
+    )
+
+
+Word = Literal["holds", "fails", "cannot tell"]
+
+
+class Answer(NamedTuple):
+    """What a check says: holds, fails or cannot tell, and what stopped it."""
+
+    word: Word
+    reason: str = ""
+
+
+def beyond(check: Check, interval: Interval) -> Word:
+    """Where an interval lies, strictly: one that touches the bound or holds it decides nothing."""
+    _, low, high, _ = interval
+    if check.within is not None:
+        m = check.within
+        inside, outside = -m < low and high < m, low > m or high < -m
+    elif check.above is not None:
+        inside, outside = low > check.above, high < check.above
+    else:
+        inside, outside = high < check.bound, low > check.bound
+    return "holds" if inside else "fails" if outside else "cannot tell"
+
+
+def edge(levels: Sequence[Level], band: float, clear: bool) -> str:
+    """ceiling or floor, where all compared levels sit at the same one; else empty.
+
+    clear: it takes a level whose whole interval is off the edge to leave room.
+    """
+    top = [(v.interval.high if clear else v.interval.value) >= v.ceiling - band for v in levels]
+    bottom = [(v.interval.low if clear else v.interval.value) <= v.floor + band for v in levels]
+    return "ceiling" if levels and all(top) else "floor" if levels and all(bottom) else ""
+
+
+def judge(check: Check) -> Answer:
+    """A check's answer. What keeps it from being asked comes before what it would say.
+
+    In this order: no finite number, too few images, no room, a bound that is out of reach, strictly
+    beyond the bound, and the control.
+    """
+    i, bound = check.interval, check.bound
+    if not all(map(math.isfinite, i[:3])):
+        return Answer("cannot tell", "undefined")
+    if i.n < LEAST_N:
+        return Answer("cannot tell", f"too few: {i.n} of at least {LEAST_N}")
+    # At an edge equality and bounds other than 0 would be decided by the edge itself.
+    room = edge(check.levels, max(BAND, check.within or 0), clear=bound != 0)
+    if room:
+        return Answer("cannot tell", f"no room: all at the {room}")
+    low, high = check.reach
+    if not low < bound < high:
+        return Answer("cannot tell", f"out of reach: it can be {low:.3g} to {high:.3g}")
+    word = beyond(check, i)
+    if word == "holds" and check.excess is not None:
+        e, down = check.excess.interval, check.below is not None
+        if not (e.high < 0 if down else e.low > 0):
+            more = e.low > 0 if down else e.high < 0
+            return Answer("cannot tell", f"{check.against} shows {'more' if more else 'as much'}")
+    if word == "cannot tell":
+        near = edge(check.levels, BAND, clear=True)
+        return Answer(word, "the interval holds the bound" + (f", near the {near}" if near else ""))
+    return Answer(word)
+
+
+def judge_every(checks: Sequence[Check]) -> Answer:
+    """Several named variants as one: holds if each does, fails if one does after correction."""
+    answers = [judge(c) for c in checks]
+    if len(checks) == 1:
+        return answers[0]
+    lost = [
+        c.quantity
+        for c, a in zip(checks, answers, strict=True)
+        if a.word == "fails" and beyond(c, at_once(c.interval, len(checks))) == "fails"
+    ]
+    if lost:
+        return Answer("fails", f"not with {', '.join(lost)}")
+    open_ = [
+        f"{c.quantity}: {a.reason or 'fails, not after correction'}"
+        for c, a in zip(checks, answers, strict=True)
+        if a.word != "holds"
+    ]
+    return Answer("cannot tell", "; ".join(open_)) if open_ else Answer("holds")
+
+
+def margin(check: Check) -> float:
+    """How far the interval is from failing: negative where it does not hold."""
+    _, low, high, _ = check.interval
+    if check.within is not None:
+        return check.within - max(-low, high)
+    return low - check.bound if check.above is not None else check.bound - high
