@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -235,7 +236,18 @@ def gallery(
                 picture = picture.permute(1, 2, 0).numpy()
             place.imshow(picture, interpolation="nearest")
         line[0].text(
-            -0.12, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=10
+            -0.12,
+            0.5,
+            _broken(name),
+            transform=line[0].transAxes,
+            ha="right",
+            va="center",
+            fontsize=10,
         )
     figure.subplots_adjust(wspace=0.04, hspace=0.04)
     return figure
+
+
+def _broken(name: str) -> str:
+    """A long name on several lines: beside a model's full name the pictures would shrink."""
+    return re.sub(r"(?<=[/=])", "\n", name) if len(name) > 24 else name
