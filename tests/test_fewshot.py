@@ -9,7 +9,7 @@ LABELS = torch.arange(160) % 8
 
 
 @pytest.mark.parametrize(
-    ("way", "shot", "d", "c"), [(5, 5, 96, 1.0), (3, 1, 40, 10.0), (5, 5, 8, 1.0)]
+    ("way", "shot", "d", "c"), [(5, 5, 96, 1.0), (3, 1, 40, 10.0), (5, 5, 8, 1.0), (2, 5, 40, 1.0)]
 )
 def test_all_episodes_at_once_reach_scikit_learns_optimum(way, shot, d, c):
     generator = torch.Generator().manual_seed(0)

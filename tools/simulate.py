@@ -1,9 +1,10 @@
 """How often do the book's intervals cover, and its verdicts err, in simulated worlds?
 
-    python tools/simulate.py [--worlds 400] [KIND ...]     # about ten minutes on one core
+    python tools/simulate.py [--worlds 400] [KIND ...]     # twenty minutes on one core
 
-Writes ``book/coverage.md``, the tables of the page on methods. The code under test is the book's
-own: `Quantity`, `Check` and `judge`. Truths are computed from the worlds, never from a sample.
+Writes ``book/coverage.md``, the tables of the page on methods: the rows of the kinds given, or all.
+The code under test is the book's own: `Quantity`, `Check` and `judge`. Truths are computed from the
+worlds, never from a sample.
 
 A world of pictures: image i, architecture g, training s. An answer is right where
 
@@ -19,13 +20,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.stats import norm
 
 from vitlab.files import write_text
+from vitlab.inside import episodes
 from vitlab.statistics import (
     Measured,
     Quantity,
@@ -197,17 +201,13 @@ def _maps(rng: np.random.Generator, base: np.ndarray, n: int, sparse: float) -> 
     return drawn / drawn.sum(1, keepdims=True)
 
 
-_ENTROPIES: dict[tuple[float, float], list[float]] = {}
-
-
+@cache
 def _true_entropies(sparse: tuple[float, float]) -> list[float]:
-    if sparse not in _ENTROPIES:
-        rng, f = np.random.default_rng(3), np.arange(1, 257) / 256
-        _ENTROPIES[sparse] = [
-            float(spectral_entropy(_maps(rng, np.exp(-slope * f), 40_000, g).mean(0)))
-            for slope, g in zip((1.5, 1.2), sparse, strict=True)
-        ]
-    return _ENTROPIES[sparse]
+    rng, f = np.random.default_rng(3), np.arange(1, 257) / 256
+    return [
+        float(spectral_entropy(_maps(rng, np.exp(-slope * f), 40_000, g).mean(0)))
+        for slope, g in zip((1.5, 1.2), sparse, strict=True)
+    ]
 
 
 def detections(rng: np.random.Generator, n: int) -> Iterator[Cell]:
@@ -224,19 +224,13 @@ def detections(rng: np.random.Generator, n: int) -> Iterator[Cell]:
     yield "difference", one - other, true[0] - true[1]
 
 
-_AUPR: dict[tuple[float, float], list[float]] = {}
-
-
+@cache
 def _true_aupr(shifts: tuple[float, float]) -> list[float]:
     """By quadrature over thresholds, images inside and outside in equal numbers."""
-    if shifts not in _AUPR:
-        at = np.linspace(-9, 9, 20_001)
-        found = norm.cdf(at)  # outside images named at this threshold
-        _AUPR[shifts] = [
-            float(np.trapezoid(found / np.maximum(found + norm.cdf(at - s), 1e-12), found))
-            for s in shifts
-        ]
-    return _AUPR[shifts]
+    at = np.linspace(-9, 9, 20_001)
+    found = norm.cdf(at)  # outside images named at this threshold
+    named = [np.maximum(found + norm.cdf(at - shift), 1e-12) for shift in shifts]
+    return [float(np.trapezoid(found / both, found)) for both in named]
 
 
 def redrawn(rng: np.random.Generator, n: int) -> Iterator[Cell]:
@@ -251,6 +245,36 @@ def redrawn(rng: np.random.Generator, n: int) -> Iterator[Cell]:
         yield f"{between:.0%} between draws", found.gap("patch", 0), 0.0
 
 
+POOL, DIMENSIONS = 16, 24  # classes; of a feature
+
+
+def few_shot(rng: np.random.Generator, n: int) -> Iterator[Cell]:
+    """Five-way five-shot accuracy for other pools of n images a class (halves of the pool)."""
+    features, labels = _pool(rng, n)
+    size, seed = (5, 5, 10), int(rng.integers(2**31))
+    whole = episodes.accuracy(features, episodes.sample(labels, *size, 200, seed))
+    rows = episodes.over_pools(features, labels, whole, *size, seed)
+    yield "one feature", mean(rows, items="halves"), _true_few_shot(n)
+
+
+def _pool(rng: np.random.Generator, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    centres = 0.62 * np.random.default_rng(9).standard_normal((POOL, DIMENSIONS))
+    labels = np.arange(POOL * n) % POOL
+    features = centres[labels] + rng.standard_normal((len(labels), DIMENSIONS))
+    return torch.from_numpy(features), torch.from_numpy(labels)
+
+
+@cache
+def _true_few_shot(n: int) -> float:
+    """The mean over pools of which no two episodes share an image."""
+    found = []
+    for pool in range(60):
+        features, labels = _pool(np.random.default_rng([pool, n, 1]), n)
+        drawn = episodes.sample(labels, 5, 5, 10, 50, pool)
+        found.append(episodes.accuracy(features, drawn).mean())
+    return float(np.mean(found))
+
+
 KINDS: dict[str, tuple[Callable[[np.random.Generator, int], Iterator[Cell]], tuple[int, ...]]] = {
     "difference of accuracies": (differences, (20, 48, 160, 1000)),
     "accuracy": (levels, (48, 160, 1000)),
@@ -262,6 +286,7 @@ KINDS: dict[str, tuple[Callable[[np.random.Generator, int], Iterator[Cell]], tup
     "spectral entropy": (entropies, (20, 64, 200)),
     "AUPR": (detections, (100, 400)),
     "draws that count as chance": (redrawn, (64,)),
+    "few-shot accuracy": (few_shot, (30, 60)),
 }
 
 
@@ -332,31 +357,40 @@ def table(frame: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    """Simulate, print and write the tables."""
+    """Simulate, and put the rows of what was simulated into the tables on file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join([*KINDS, "verdicts"]))
     parser.add_argument("--worlds", type=int, default=400)
     parser.add_argument("--write", type=Path, default=Path("book/coverage.md"))
     given = parser.parse_args()
-    cells = [coverage(kind, given.worlds) for kind in given.kinds or KINDS if kind in KINDS]
-    parts = []
-    if cells:
-        every = pd.concat(cells)
+    kinds = given.kinds or [*KINDS, "verdicts"]
+    if unknown := set(kinds) - {*KINDS, "verdicts"}:
+        parser.error(
+            f"no kind {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}, verdicts"
+        )
+    old = given.write.read_text().split("\n\n") if given.write.exists() else ["", ""]
+    first, second = old[-2].splitlines(), old[-1].strip()
+    rows = {kind: [row for row in first if row.startswith(f"| {kind} |")] for kind in KINDS}
+    for kind in kinds:
+        if kind == "verdicts":
+            rates = verdicts(max(given.worlds // 4, 50))
+            print(rates.to_string())
+            second = table(worst(rates))
+            continue
+        every = coverage(kind, given.worlds)
         print(every.to_string())
-        by = every.groupby(["kind", "n"], sort=False)
-        short = by.agg(
-            cells=("covers", "size"), lowest=("covers", "min"), median=("covers", "median"),
-            highest=("covers", "max"), bounded=("bounded", "min"),
-        ).reset_index()  # fmt: skip
-        parts.append(table(short))
-    if not given.kinds or "verdicts" in given.kinds:
-        rates = verdicts(max(given.worlds // 4, 50))
-        print(rates.to_string())
-        parts.append(table(worst(rates)))
-    if not given.kinds:
-        head = f"<!-- written by tools/simulate.py, {given.worlds} worlds a cell -->\n\n"
-        write_text(given.write, head + "\n\n".join(parts) + "\n")
-    print("\n\n".join(parts))
+        short = every.groupby(["kind", "n"], sort=False).agg(
+            cells=("covers", "size"),
+            lowest=("covers", "min"),
+            median=("covers", "median"),
+            highest=("covers", "max"),
+            bounded=("bounded", "min"),
+        )
+        head, line, *rows[kind] = table(short.reset_index()).splitlines()
+        rows[""] = [head, line]
+    lines = rows.pop("", first[:2]) + [row for kind in KINDS for row in rows[kind]]
+    write_text(given.write, "\n".join(lines) + "\n\n" + second + "\n")
+    print(given.write.read_text())
 
 
 if __name__ == "__main__":

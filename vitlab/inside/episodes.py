@@ -79,7 +79,8 @@ def logistic_regression(
     free = torch.linalg.qr(centred).Q[:, : classes - 1]
     onehot = F.one_hot(target, classes).double()
     size, unknown = x.shape[2], x.shape[2] * (classes - 1)
-    ridge = torch.ones(size, 1, dtype=torch.float64)
+    # Of two classes scikit-learn fits the difference of the weights, whose square is twice theirs.
+    ridge = torch.full((size, 1), 2.0 if classes == 2 else 1.0, dtype=torch.float64)
     ridge[-1] = 0  # the intercept is free
     weights = torch.zeros(episodes, size, classes - 1, dtype=torch.float64)
 

@@ -187,7 +187,8 @@ class Quantity:
         if self.lacks:
             return Evidence(np.nan, np.nan)
         draws = self._all("draws")
-        levels = self.unit in LEVELS
+        one = self.unit in ("shape bias", "AUPR") and not self.formula  # their differences are not
+        bounded = one or self.unit in LEVELS  # lies between 0 and 1
         return Evidence(
             self.value,
             self.plugged,
@@ -197,8 +198,8 @@ class Quantity:
             [self._without(sorted(group)).tolist() for group in self._groups()],
             self._without(draws).tolist() if len(draws) > 1 else (),
             self.by_class.tolist(),
-            0.0 if levels else -np.inf,
-            1.0 if levels else np.inf,
+            0.0 if bounded else -np.inf,
+            1.0 if bounded else np.inf,
         )
 
     @property
