@@ -182,3 +182,13 @@ def test_sees_is_what_is_seen_four_times_in_five():
     sees = np.median([measured("", gap > 0).sees for gap in gaps])
     words = [judge(measured("", gap > 0)).word for gap in worlds(sees, 0.5, 160)]
     assert 0.7 < words.count("holds") / 200 < 0.9
+
+
+def test_equality_takes_as_many_images_as_it_says():
+    """Of networks that do not differ four in five are called equal with so many images."""
+    takes = [measured("", gap.within(0.05)).takes for gap in worlds(0, 0.8, 400, 40)]
+    n = int(np.median(takes))
+    assert 600 < n < 2000
+    words = [judge(measured("", gap.within(0.05))).word for gap in worlds(0, 0.8, n)]
+    assert 0.7 < words.count("holds") / 200 < 0.95
+    assert measured("", next(worlds(0, 0.8, 400, 1)) > 0).takes == 0

@@ -1,9 +1,11 @@
 import html
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from jsonschema import Draft202012Validator
 
 from vitlab import claims
@@ -167,6 +169,21 @@ def test_the_ledger_has_a_record_for_every_claim_and_fits_its_schema(tmp_path):
     waiting = [r for r in records if r["page"] is None]
     assert len(waiting) == len(EVERYTHING) - 1
     assert all(r["verdict"] == "not run" and "waits for" in r["reason"] for r in waiting)
+
+
+def test_a_ledger_that_is_not_whole_is_found_out():
+    sys.path.insert(0, str(ROOT / "tools"))
+    from ledger import faults
+
+    whole = claims.ledger({"01-occlusion": [claims.judged(finding(0.2, 0.4))]})
+    assert list(faults(whole)) == []
+    wrong = json.loads(json.dumps(whole))
+    [edition] = [r["editions"]["mini"] for r in wrong if r["editions"]]
+    edition["parts"][0]["room"] = None
+    del edition["sees"]
+    said = "\n".join(faults(wrong))
+    assert "'sees' is a required property" in said
+    assert "naseer2021 occlusion-salient, mini, : no room" in said
 
 
 def test_the_schema_refuses_what_is_no_ledger():

@@ -256,7 +256,17 @@ def judged(found: Finding) -> dict[str, Any]:
 
 _OF_PRIMARY = (
     *("primary", "value", "low", "high", "unit", "n", "bound", "demand", "trainings", "classes"),
-    *("speaks_for", "over_trainings", "spread", "sees", "agree", "room", "control", "known"),
+    *(
+        "speaks_for",
+        "over_trainings",
+        "spread",
+        "sees",
+        "takes",
+        "agree",
+        "room",
+        "control",
+        "known",
+    ),
 )
 
 
@@ -331,6 +341,7 @@ def _evidence(check: Check) -> dict[str, Any]:
         "over_trainings": wider and _number(wider, check.unit),
         "spread": _finite(check.spread),
         "sees": _finite(check.sees),
+        "takes": check.takes,
         "room": edges or "yes",
         "control": control,
     }

@@ -20,6 +20,7 @@ from vitlab.statistics.quantity import Asked
 BAND = 0.02  # all compared levels within this of the same edge: no room
 LEAST_N = 20  # images (episodes, sequences) below which nothing is decided
 POWER = 1.43  # (1.96 + .84) / 1.96: from half a width to what is seen four times in five
+EQUAL = 1.65  # (1.96 + 1.28) / 1.96: both ends have to stay within the margin
 
 
 class Level(NamedTuple):
@@ -86,6 +87,15 @@ class Check:
     def sees(self) -> float:
         """The smallest distance from the bound that would be seen four times in five."""
         return POWER * (self.interval.high - self.interval.low) / 2
+
+    @property
+    def takes(self) -> int:
+        """How many items would show equality four times in five, where nothing differs; 0 if it is
+        no equality that is asked."""
+        if self.within is None or not math.isfinite(self.sees):
+            return 0
+        half = (self.interval.high - self.interval.low) / 2
+        return math.ceil(self.interval.n * (EQUAL * half / self.within) ** 2)
 
     def about(self) -> dict[str, Any]:
         """All but what each item adds, as JSON has it."""
