@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vitlab.statistics import Interval, Measured, mean
+from vitlab.statistics import Interval, Measured, average, mean
 from vitlab.statistics.check import (
     Check,
     Level,
@@ -97,6 +97,7 @@ def test_a_ratio_is_not_asked_beyond_what_it_can_reach():
     )
     ratio = found("ViT", "clean", 0) / found("CNN", "clean", 0)
     assert judge(measured("r", ratio > 2)).reason == "out of reach: it can be 0 to 1.61"
+    assert judge(measured("r", ratio < 2)).word == "holds"  # that is no wonder, but true
     assert judge(measured("r", ratio > 1.2)).word == "holds"
 
 
@@ -110,6 +111,17 @@ def test_a_control_is_subtracted_item_by_item():
     assert judge(measured("q", same)).reason == "the same shows as much"
     fall = (-claim < 0).beside(-control, "an untrained ViT")
     assert judge(measured("q", fall)).word == "holds"
+
+
+def test_rounding_decides_nothing_and_equality_has_neither_control_nor_margin_0():
+    x, y, z = (mean(np.random.default_rng(k).random(50), "loss", "i") for k in range(3))
+    nothing = average([x, y, z]) - average([z, y, x])
+    assert judge(measured("", nothing > 0)).word == "cannot tell"
+    assert judge(measured("", nothing < 0)).word == "cannot tell"
+    with pytest.raises(ValueError, match="above 0"):
+        x.within(0)
+    with pytest.raises(ValueError, match="equality has no control"):
+        x.within(0.1).beside(y, "an untrained ViT")
 
 
 def test_variants_hold_together_and_one_fails_after_correction():

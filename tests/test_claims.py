@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from vitlab import claims
 from vitlab.claims import Finding, Run
-from vitlab.statistics import Interval, Measured, mean
+from vitlab.statistics import Interval, Measured, lacking, mean
 from vitlab.statistics.check import judge, measured
 
 EVERYTHING = [claim for paper in claims.papers().values() for claim in paper["claims"]]
@@ -51,7 +51,8 @@ def test_every_claim_states_the_check_that_decides_each_part():
 def finding(low, high, claim="occlusion-salient", edition="mini", models=("vit-0",), **more):
     """A claim with one part, settled by a given interval."""
     gap = measured("gap", stated(low, high) > 0)
-    return Finding("naseer2021", claim, Run(edition, models, "9 images"), {"": [[gap]]}, **more)
+    run = Run(edition, models, "9 images", "imagenet-1k")
+    return Finding("naseer2021", claim, run, {"": [[gap]]}, **more)
 
 
 def stated(low, high, n=50):
@@ -79,6 +80,74 @@ def test_only_a_reproduction_holds_or_fails(edition, models, words):
         claims.judged(finding(*i, edition=edition, models=models))["verdict"] for i in intervals
     ]
     assert found == words
+
+
+@pytest.mark.parametrize(
+    ("models", "data", "whether"),
+    [
+        (["deit_small_patch16_224.fb_in1k"], "imagenet-1k#500", True),
+        (["timm/deit_small_patch16_224"], "imagenet-1k", True),
+        (["deit_small_patch16_224.fb_in1k"], "holiday", False),
+        (["deit_small_patch16_224.my_own"], "imagenet-1k", False),
+        (["vit_small_patch16_224.dino"], "imagenet-1k", True),
+        (["vit_small_patch16_224.augreg_in1k"], "imagenet-1k", False),
+        (["resnet50.a1_in1k"], "imagenet-1k", False),
+    ],
+)
+def test_a_reproduction_has_the_papers_weights_and_images(models, data, whether):
+    assert Run("imagenet", models, "", data).reproduces(claims.papers()["naseer2021"]) == whether
+
+
+def test_without_its_deciding_check_a_part_is_not_decided_by_the_next(tmp_path, monkeypatch):
+    from vitlab import lab
+
+    bench = lab.Lab.__new__(lab.Lab)
+    bench.__dict__ |= {
+        "groups": {"ViT": [], "CNN": []},
+        "models": [],
+        "mini": True,
+        "out": tmp_path,
+    }
+
+    @lab.Lab.settles(bench, "naseer2021", "occlusion-salient")
+    def claim():
+        yield "RegNetY - CNN", lacking("RegNetY") > 0
+        yield "something else", stated(0.1, 0.2) > 0
+
+    assert claim.record["verdict"] == "not run"
+    assert "RegNetY - CNN: not checked" in claim.record["reason"]
+
+
+def test_every_variant_has_to_speak_for_architectures_and_the_failing_one_is_shown():
+    wide, narrow = (
+        measured(n, stated(*i) > 0) for n, i in [("wide", (-0.5, 0.3)), ("n", (-0.06, -0.03))]
+    )
+    run = Run("mini")
+    record = claims.judged(
+        Finding("paul2022", "imagenet-9-backgrounds", run, {"accuracy": [[wide, narrow]]})
+    )
+    assert (record["verdict"], record["value"]) == ("opposite seen", pytest.approx(-0.045))
+    assert record["speaks_for"] == "these networks"
+
+
+def test_a_part_of_imagenet_is_not_asked_of_miniatures():
+    good = measured("a", stated(1, 2) > 0)
+    with pytest.raises(claims.ClaimError, match="asked of ImageNet alone; put it under"):
+        claims.judged(Finding("naseer2021", "pixel-drop", Run("mini"), {"ViT-L best": [[good]]}))
+
+
+@pytest.mark.parametrize(
+    ("primary", "message"),
+    [
+        ([{"quantity": "q"}], "write - {quantity"),
+        ([{"quantity": "q", "demand": ">= 0"}], "within 0.02"),
+        ("> 0", "write - {quantity"),
+        ([{"quantity": "q", "demand": "> 0"}] * 2, "two parts ''"),
+    ],
+)
+def test_a_primary_that_cannot_be_read_is_refused(primary, message):
+    with pytest.raises(claims.ClaimError, match=message):
+        claims.primaries({"id": "a", "primary": primary})
 
 
 def test_a_missed_bound_other_than_0_is_not_the_opposite(monkeypatch):
@@ -117,7 +186,8 @@ def test_a_claim_that_needs_a_control_is_not_seen_without():
         "paul2022", "attention-maps", Run("mini"), {"wider": [[measured("a", stated(1, 2) > 0)]]}
     )
     record = claims.judged(found)
-    assert record["verdict"] == "cannot tell"
+    assert record["verdict"] == record["checks"][0]["verdict"] == "cannot tell"
+    assert record["agree"] == [1, 1]
     assert "control was not measured: the same difference" in record["reason"]
 
 

@@ -234,3 +234,45 @@ def test_an_interval_computed_otherwise_is_taken_as_it_is():
     assert (exact > 0.1).quantity.value == 0.5
     with pytest.raises(ValueError, match="interval of its own"):
         exact - 0.1
+
+
+def fourteen():
+    """Two networks of one training that are right about the same 14 of 20 images."""
+    right = np.r_[np.ones(14), np.zeros(6)]
+    same = Measured({(m, "x", 0): right for m in "vc"}, {"ViT": "v", "CNN": "c"}, chance=1 / 16)
+    return same("ViT", "x", 0), same("CNN", "x", 0)
+
+
+def test_one_less_a_ratio_is_as_uncertain_as_the_ratio():
+    a, c = fourteen()
+    _, low, high, _ = (a / c).interval
+    assert low < 0.9 < 1.1 < high
+    for formula in (1 - a / c, (c - a) / c):
+        assert formula.interval[:3] == pytest.approx((0, 1 - high, 1 - low), abs=1e-9)
+    for formula in (a / c - 1, (a - c) / c):
+        assert formula.interval[:3] == pytest.approx((0, low - 1, high - 1), abs=1e-9)
+    assert (2 * (a / c)).interval[:3] == pytest.approx((2, 2 * low, 2 * high))
+
+
+def test_more_answers_and_bounds_scale_with_the_formula():
+    a, c = fourteen()
+    _, low, high, _ = (a - c).interval
+    for k in (0.1, 10):
+        assert (k * (a - c)).interval[:3] == pytest.approx((0, k * low, k * high))
+    assert ((a - c) + (a - c)).interval[1] == pytest.approx(2 * low)
+    for formula, most in ((a, 1), (2 * a, 2), (a + c, 2), (a + 0.5, 1.5), (1 - a, 1)):
+        value, low, high, _ = formula.interval
+        assert low <= value <= high <= most
+    assert np.isfinite((a * (a - c)).interval.low)
+
+
+@pytest.mark.parametrize(("clean", "dropped"), [(0.95, 0.94), (0.9, 0.02), (0.8, 0.005)])
+def test_relative_losses_cover(clean, dropped):
+    """1 - acc(dropped) / acc(clean) of 200 worlds of 48 images, at the edges too."""
+    inside = 0
+    for world in range(200):
+        right = np.random.default_rng(world).random((48, 2)) < [clean, dropped]
+        found = Measured({("v", "x", k): right[:, k].astype(float) for k in (0, 1)}, {"ViT": "v"})
+        _, low, high, _ = (1 - found("ViT", "x", 1) / found("ViT", "x", 0)).interval
+        inside += low - 1e-9 <= 1 - dropped / clean <= high + 1e-9
+    assert inside >= 180

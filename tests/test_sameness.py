@@ -25,6 +25,7 @@ def checks(record):
         (lambda r: checks(r)[0].update(n=159), "n 159"),
         (lambda r: checks(r).clear(), "is gone"),
         (lambda r: checks(r)[0].update(low=None), "[none, 0.7500]"),
+        (lambda r: r["editions"]["mini"].update(verdict="not seen"), "seen -> not seen"),
         (lambda r: r.update(claim="d"), "is new"),
         (lambda r: checks(r)[0].update(low=0.25 + 1e-10), ""),
         (lambda r: checks(r)[0].update(unit="accuracy"), ""),

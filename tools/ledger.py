@@ -30,8 +30,9 @@ def faults(ledger: list[dict[str, Any]]) -> Iterator[str]:
                 if part["verdict"] == "not run":
                     continue
                 lacks = [key for key in ("primary", "n", "room", "demand") if not part[key]]
-                if "control" in stated[part["part"]] and not part["control"]:
-                    lacks += ["control"] * ("control" not in part["reason"])
+                wanted = "control" in stated.get(part["part"], {})
+                if wanted and not part["control"] and part["verdict"] != "cannot tell":
+                    lacks.append("control")
                 if lacks:
                     yield f"{where}: no {', '.join(lacks)}"
 

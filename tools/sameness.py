@@ -27,7 +27,18 @@ def numbers(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     found = {q["quantity"]: q for q in record.get("fresh", ())}
     for edition, said in record.get("editions", {}).items():
         of = "" if edition == "mini" else f"{edition}: "
-        found |= {of + q["quantity"]: q for q in said["checks"] + said["facts"]}
+        for q in said["checks"] + said["facts"]:
+            name = of + q["quantity"]
+            found[f"{q.get('part')}: {name}" if name in found else name] = q
+    return found
+
+
+def verdicts(record: dict[str, Any]) -> dict[str, str]:
+    """A claim's verdict, its edition, and those of each edition and part."""
+    found = {"": f"{record['verdict']}{' in ' * bool(e := record.get('edition') or '')}{e}"}
+    for edition, said in record.get("editions", {}).items():
+        found[edition] = said["verdict"]
+        found |= {f"{edition}, {p['part']}": p["verdict"] for p in said.get("parts", ())}
     return found
 
 
@@ -47,8 +58,10 @@ def differences(
             yield claim, "", "is new"
             continue
         was = before[claim]
-        if record["verdict"] != was["verdict"] and not values:
-            yield claim, "", f"{was['verdict']} -> {record['verdict']}"
+        said, once = verdicts(record), verdicts(was)
+        for where in () if values else dict.fromkeys([*once, *said]):
+            if said.get(where) != once.get(where):
+                yield claim, where, f"{once.get(where)} -> {said.get(where)}"
         ours, theirs = numbers(record), numbers(was)
         for quantity in theirs.keys() | ours.keys():
             if quantity not in ours or quantity not in theirs:

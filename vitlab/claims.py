@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -92,8 +93,26 @@ class Part(str):
 
 
 def primaries(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The checks that decide a claim, as its paper's file states them, by part."""
-    return {str(one.get("part", "")): one for one in entry.get("primary", ())}
+    """The checks that decide a claim, as its paper's file states them, by part.
+
+    Raises ClaimError for what is no list of checks with a quantity and a demand such as "> 0".
+    """
+    stated = entry.get("primary") or []
+    found = {}
+    for one in stated if isinstance(stated, list) else [stated]:
+        known = isinstance(one, dict) and {"quantity", "demand"} <= set(one)
+        if not known or not _DEMAND.fullmatch(str(one["demand"])):
+            raise ClaimError(
+                f'{entry["id"]}: primary has {one!r}; write - {{quantity: ..., demand: "> 0"}}, '
+                'or "< 0.1", "within 0.02"'
+            )
+        if (name := str(one.get("part", ""))) in found:
+            raise ClaimError(f"{entry['id']}: primary has two parts {name!r}")
+        found[name] = one
+    return found
+
+
+_DEMAND = re.compile(r"(>|<|within) -?\d+(\.\d+)?")
 
 
 def in_words(word: str, primary: Check, edition: str, reproduction: bool) -> Verdict:
@@ -125,19 +144,35 @@ class Settled:
 
 @dataclass(frozen=True)
 class Run:
-    """What a claim was measured on: edition, names of the models, images."""
+    """What a claim was measured on: edition, names of the models, images in words, data set."""
 
     edition: Edition
     models: Sequence[str] = ()
     images: str = ""
+    data: str = ""
 
     def reproduces(self, paper: Mapping[str, Any]) -> bool:
-        """Whether models and data are of the paper's own kind, so that a claim holds or fails."""
-        theirs = {
-            str(m["timm"]).partition(".")[0] for m in paper.get("models", ()) if m.get("timm")
-        }
-        ours = {name.partition(".")[0] for name in self.models}
-        return self.edition == "imagenet" and bool(ours) and ours <= theirs
+        """Whether models and data are of the paper's own kind, so that a claim holds or fails.
+
+        The data set is one that the paper names; each model has an architecture that it names, with
+        the weights that it names, or those that timm gives where none are named.
+        """
+        if self.edition != "imagenet" or not self.models:
+            return False
+        from timm.models import get_pretrained_cfg  # heavy, and asked of ImageNet alone
+
+        from vitlab.images.catalogue import manifests
+
+        known = manifests().get(self.data.partition("#")[0])
+        theirs = {str(m["timm"]) for m in paper.get("models", ()) if m.get("timm")}
+
+        def named(model: str) -> bool:
+            arch, _, weights = model.removeprefix("timm/").partition(".")
+            usual = get_pretrained_cfg(arch) if arch in theirs else None
+            return f"{arch}.{weights}" in theirs or bool(usual and weights in ("", usual.tag))
+
+        mine = known is not None and paper["id"] in known.papers
+        return mine and all(map(named, self.models))
 
 
 Demand = Sequence[Check]  # one check, or a few that must all hold
@@ -177,11 +212,12 @@ def settle(found: Finding, out: Path | str) -> Settled:
         for *names, added in columns
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".parquet").unlink(missing_ok=True)
     if rows:
         with whole(path.with_suffix(".parquet")) as part:
             pd.concat(rows).to_parquet(part, compression="zstd", index=False)
     kept = {
-        "run": [found.run.edition, list(found.run.models), found.run.images],
+        "run": [found.run.edition, list(found.run.models), found.run.images, found.run.data],
         "parts": {n: [[c.about() for c in d] for d in ds] for n, ds in found.parts.items()},
         "facts": [[text, plain(interval), unit] for text, interval, unit in found.facts],
         "remarks": found.remarks,
@@ -226,11 +262,16 @@ def judged(found: Finding) -> dict[str, Any]:
         if name in asked:
             parts.append(_part(name, asked[name], run.edition, reproduction, stated.get(name, {})))
         elif asked:
-            why = "asked of ImageNet alone" if stated[name].get("only") else "not measured here"
+            elsewhere = stated[name].get("only") and run.edition != "imagenet"
+            why = "asked of ImageNet alone" if elsewhere else "not measured here"
             empty = dict.fromkeys(_OF_PRIMARY)
             parts.append({"part": name, "verdict": "not run", "reason": why, **empty})
     for name, demands in asked.items():
         _agrees(where, name, demands[0], stated)
+        if stated and stated[name].get("only") and run.edition != "imagenet":
+            raise ClaimError(
+                f"{where} {name}: asked of ImageNet alone; put it under `if not lab.mini:`"
+            )
     first = parts[0] if parts else {"verdict": "not run"}
     reason = " ".join(text for text in (first.get("reason", ""), found.remarks) if text)
     return {
@@ -298,30 +339,38 @@ def _part(
     answer, primary = answers[0], demands[0]
     if "control" in stated and answer.word == "holds" and any(c.excess is None for c in primary):
         answer = Answer("cannot tell", f"its control was not measured: {stated['control']}")
-    # Of several variants the one that is nearest to failing is shown.
-    shown = min(primary, key=margin)
+    answers[0] = answer
+    shown = _shown(primary, answer)
     return {
         "part": name,
         "verdict": in_words(answer.word, shown, edition, reproduction),
         "reason": answer.reason,
         "primary": shown.quantity if len(primary) == 1 else ", ".join(c.quantity for c in primary),
         **_evidence(shown),
-        "speaks_for": _speaks_for(shown, answer),
+        "speaks_for": _speaks_for(primary, answer),
         "agree": [sum(a.word == answer.word for a in answers), len(answers)],
-        "known": list(stated.get("known", ())),
+        "known": list(stated.get("known") or ()),
         "checks": [
             {
                 "part": name,
                 "primary": k == 0,
-                "verdict": in_words(judge(c).word, c, edition, reproduction),
-                "reason": judge(c).reason,
+                "verdict": in_words(said.word, c, edition, reproduction),
+                "reason": said.reason,
                 "quantity": c.quantity,
                 **_evidence(c),
             }
             for k, demand in enumerate(demands)
             for c in demand
+            for said in [answer if k == 0 and len(demand) == 1 else judge(c)]
         ],
     }
+
+
+def _shown(primary: Demand, answer: Answer) -> Check:
+    """Of several variants one that fails, if that is the answer; else the nearest to failing."""
+    failing = [c for c in primary if judge(c).word == "fails"] if answer.word == "fails" else []
+    finite = [c for c in failing or primary if math.isfinite(margin(c))]
+    return min(finite or primary, key=margin)
 
 
 def _evidence(check: Check) -> dict[str, Any]:
@@ -356,12 +405,24 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _speaks_for(check: Check, answer: Answer) -> str:
-    """These networks, or other trainings of their kinds too; empty where nothing is said."""
+def _speaks_for(primary: Demand, answer: Answer) -> str:
+    """These networks, or other trainings of their kinds too; empty where nothing is said.
+
+    Each variant has to say the same over trainings, and so has what is left of it by its control.
+    """
     if answer.word == "cannot tell":
         return ""
-    wider = check.evidence.over_trainings
-    wide = wider is not None and beyond(check, wider) == answer.word
+    wide = True
+    for c in primary if answer.word == "holds" else [_shown(primary, answer)]:
+        wider = c.evidence.over_trainings
+        wide = wide and wider is not None and beyond(c, wider) == answer.word
+        if c.excess is not None and answer.word == "holds":
+            rest = c.excess.over_trainings
+            wide = (
+                wide
+                and rest is not None
+                and (rest.high < 0 if c.below is not None else rest.low > 0)
+            )
     return "these architectures" if wide else "these networks"
 
 

@@ -352,7 +352,7 @@ class Lab:
         def settle(body: Callable[[], Iterator]) -> claims.Settled:
             facts, remarks, lacking = [], [note] * bool(note), []
             parts: dict[str, list[list[Check]]] = {}
-            part = ""
+            part, undecided = "", set()
             for said in body():
                 if isinstance(said, claims.Part):
                     part = str(said)
@@ -368,9 +368,12 @@ class Lab:
                     lost = [one.quantity.lacks for one in asked.values() if one.quantity.lacks]
                     if lost:
                         lacking.append(f"{text}: not checked, no numbers of {lost[0]}.")
+                        if part not in parts:  # what comes next decides nothing
+                            undecided.add(part)
                     else:
                         demand = [measured(t, one, unit) for t, one in asked.items()]
                         parts.setdefault(part, []).append(demand)
+            parts = {name: asked for name, asked in parts.items() if name not in undecided}
             if not set(needs) <= set(self.groups):
                 parts, lacking = {}, []
                 have = ", ".join(self.groups) or "no models"
@@ -391,4 +394,6 @@ class Lab:
         about = f"{len(images)} images of {images.name}" if images else ""
         photos = images is not None and images.classes == "cifar-10"
         edition: claims.Edition = "mini" if self.mini else "photos" if photos else "imagenet"
-        return claims.Run(edition, [net.name for net in self.models], about)
+        return claims.Run(
+            edition, [net.name for net in self.models], about, images.name if images else ""
+        )

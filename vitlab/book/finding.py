@@ -59,7 +59,8 @@ def begin(root: Path, paper: str, claim: str) -> list[Path]:
 def primaries(entry: dict[str, Any]) -> list[dict[str, Markup]]:
     """The checks that decide a claim, for prose and for code; those that only ImageNet has are left
     to the page's author. A claim without any is asked whether its number is above 0."""
-    asked = [one for one in entry.get("primary", ()) if not one.get("only")]
+    stated = list(claims.primaries(entry).values())
+    asked = [one for one in stated if not one.get("only")] or stated
     found = []
     for one in asked or [{"quantity": "TODO", "demand": "> 0"}]:
         sign, _, bound = str(one["demand"]).partition(" ")

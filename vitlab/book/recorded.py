@@ -94,7 +94,7 @@ def _hashes(place: Path) -> dict[str, str]:
     return {
         path.relative_to(place).as_posix(): sha256(path)
         for path in files
-        if path.name != "state.json"
+        if path != place / "state.json"
     }
 
 

@@ -81,7 +81,7 @@ class Check:
     def demand(self) -> str:
         """The bound in words: "> 0"."""
         sign = ">" if self.above is not None else "<" if self.below is not None else "within"
-        return f"{sign} {self.bound:g}"
+        return f"{sign} {float(self.bound):.12g}"
 
     @property
     def sees(self) -> float:
@@ -173,13 +173,14 @@ class Answer(NamedTuple):
 def beyond(check: Check, interval: Interval) -> Word:
     """Where an interval lies, strictly: one that touches the bound or holds it decides nothing."""
     _, low, high, _ = interval
+    hair = 1e-12 * max(1.0, abs(check.bound))  # what rounding alone can do
     if check.within is not None:
         m = check.within
-        inside, outside = -m < low and high < m, low > m or high < -m
+        inside, outside = -m < low - hair and high + hair < m, low > m + hair or high < -m - hair
     elif check.above is not None:
-        inside, outside = low > check.above, high < check.above
+        inside, outside = low > check.above + hair, high < check.above - hair
     else:
-        inside, outside = high < check.bound, low > check.bound
+        inside, outside = high < check.bound - hair, low > check.bound + hair
     return "holds" if inside else "fails" if outside else "cannot tell"
 
 
@@ -202,16 +203,19 @@ def judge(check: Check) -> Answer:
     i, bound = check.interval, check.bound
     if not all(map(math.isfinite, i[:3])):
         return Answer("cannot tell", "undefined")
-    if i.n < LEAST_N:
-        return Answer("cannot tell", f"too few: {i.n} of at least {LEAST_N}")
+    fewest = i.n if check.evidence.fewest is None else check.evidence.fewest
+    if fewest < LEAST_N:
+        return Answer("cannot tell", f"too few: {fewest} of at least {LEAST_N}")
     # At an edge equality and bounds other than 0 would be decided by the edge itself.
     room = edge(check.levels, max(BAND, check.within or 0), clear=bound != 0)
     if room:
         return Answer("cannot tell", f"no room: all at the {room}")
     low, high = check.reach
-    if not low < bound < high:
+    if (check.above is not None and bound >= high) or (check.below is not None and bound <= low):
         return Answer("cannot tell", f"out of reach: it can be {low:.3g} to {high:.3g}")
     word = beyond(check, i)
+    if word == "holds" and check.against and check.excess is None:
+        return Answer("cannot tell", f"its control was not measured: {check.against}")
     if word == "holds" and check.excess is not None:
         e, down = check.excess.interval, check.below is not None
         if not (e.high < 0 if down else e.low > 0):

@@ -29,6 +29,7 @@ class Evidence:
     by_class: the number on each class's items alone.
     floor, ceiling: of the interval, for what cannot go beyond.
     given: an interval that was computed otherwise.
+    fewest: how many items the least known part rests on, if not all of them.
     """
 
     value: float
@@ -42,6 +43,7 @@ class Evidence:
     floor: float = -np.inf
     ceiling: float = np.inf
     given: Interval | None = None
+    fewest: int | None = None
 
     @property
     def n(self) -> int:
@@ -104,6 +106,7 @@ class Evidence:
         """All but what each item adds, as JSON has it."""
         numbers = {"value": self.value, "plugged": self.plugged, "more": self.more}
         edges = {"floor": self.floor, "ceiling": self.ceiling, "given": self.given}
+        edges["fewest"] = self.fewest
         chance = {"trainings": self.trainings, "draws": self.draws, "by_class": self.by_class}
         return {name: plain(value) for name, value in (numbers | edges | chance).items()} | {
             "ratio": [part.about() for part in self.ratio] if self.ratio else None

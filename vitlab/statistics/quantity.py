@@ -43,6 +43,8 @@ class Quantity:
     linear: sums and multiples of means alone; ratio: numerator and denominator, if it is one.
     debiased: a plug-in number of few items, e.g. an entropy, that the jackknife corrects.
     more: what two more items would add to it, that keep its interval honest where all agree.
+    fewest: how many items the least known part of it rests on, if not all of them.
+    name: of what was measured, by which it is the same in numerator and denominator.
     formula, again: the quantities that a formula rests on, and the formula for others.
     given: an interval that was computed otherwise (see `stated`); no formula can rest on it.
     """
@@ -60,6 +62,8 @@ class Quantity:
     ratio: tuple[Quantity, Quantity] | None = None
     debiased: bool = False
     more: tuple[float, ...] | None = None
+    fewest: int | None = None
+    name: tuple = ()
     formula: tuple[Quantity, ...] = ()
     again: Callable[[Sequence[Quantity]], Quantity] | None = None
     given: Interval | None = None
@@ -70,24 +74,34 @@ class Quantity:
     # --- arithmetic -------------------------------------------------------------------------------
 
     def __add__(self, other: Quantity | float) -> Quantity:
+        if self.ratio and not isinstance(other, Quantity):  # stays a ratio, with its interval
+            return (self.ratio[0] + self.ratio[1] * other) / self.ratio[1]
         return together([self, other], lambda each: each[..., 0] + each[..., 1], linear=True)
 
     __radd__ = __add__
 
     def __sub__(self, other: Quantity | float) -> Quantity:
+        if self.ratio and not isinstance(other, Quantity):
+            return self + -other
         unit = "share" if self.unit in LEVELS else self.unit
         return together([self, other], lambda each: each[..., 0] - each[..., 1], unit, linear=True)
 
     def __rsub__(self, other: float) -> Quantity:
+        if self.ratio:
+            return (self.ratio[1] * other - self.ratio[0]) / self.ratio[1]
         unit = "error" if self.unit == "accuracy" and other == 1 else self.unit
         return together([self], lambda each: other - each[..., 0], unit, linear=True)
 
     def __neg__(self) -> Quantity:
+        if self.ratio:
+            return -self.ratio[0] / self.ratio[1]
         unit = "share" if self.unit in LEVELS else self.unit
         return together([self], lambda each: -each[..., 0], unit, linear=True)
 
     def __mul__(self, other: Quantity | float) -> Quantity:
         fixed = not isinstance(other, Quantity)
+        if self.ratio and not isinstance(other, Quantity):
+            return (self.ratio[0] * other) / self.ratio[1]
         return together([self, other], lambda each: each[..., 0] * each[..., 1], linear=fixed)
 
     __rmul__ = __mul__
@@ -104,14 +118,19 @@ class Quantity:
         return found
 
     def __gt__(self, bound: Quantity | float) -> Asked:
-        return self - bound > 0 if isinstance(bound, Quantity) else Asked(self, above=bound)
+        return self - bound > 0 if isinstance(bound, Quantity) else Asked(self, above=float(bound))
 
     def __lt__(self, bound: Quantity | float) -> Asked:
-        return self - bound < 0 if isinstance(bound, Quantity) else Asked(self, below=bound)
+        return self - bound < 0 if isinstance(bound, Quantity) else Asked(self, below=float(bound))
 
     def within(self, margin: float) -> Asked:
-        """The check that it is as good as 0: above -margin and below margin."""
-        return Asked(self, within=margin)
+        """The check that it is as good as 0: above -margin and below margin.
+
+        Raises ValueError for a margin that is not above 0.
+        """
+        if not margin > 0:
+            raise ValueError(f"equality is within a margin above 0, got {margin}")
+        return Asked(self, within=float(margin))
 
     # --- the number -------------------------------------------------------------------------------
 
@@ -164,20 +183,56 @@ class Quantity:
     def _bias(self) -> float:
         return sum(added.mean() - self.plugged for added in self.added.values())
 
+    def _at(self, level: Callable[[Quantity], float]) -> float:
+        """The formula where each of its accuracies has a given level."""
+        means: dict[str, list[np.ndarray]] = {name: [] for name in self.tables}
+        for part in self.parts:
+            for name, table in part.tables.items():
+                means[name].append(np.full(table.shape[1], level(part)))
+        return float(self.of({name: np.concatenate(each) for name, each in means.items()}))
+
+    @cached_property
+    def _of_answers(self) -> bool:
+        """Whether it sums and multiplies accuracies alone, each the mean of right and wrong."""
+        return self.linear and all(part.unit in LEVELS for part in self.parts)
+
+    @cached_property
+    def _one(self) -> float:
+        """What one training's answer adds to its group's."""
+        return 1 / max(1, min(len(part.trainings) for part in self.parts))
+
+    @cached_property
+    def _signs(self) -> dict[int, float]:
+        """Of each accuracy (by id), how the formula changes with it."""
+        nothing = self._at(lambda part: 0.0)
+        return {
+            id(one): self._at(lambda part, one=one: float(part is one)) - nothing  # type: ignore[misc]
+            for one in self.parts
+        }
+
     def _pads(self) -> tuple[float, ...] | None:
         """Two more answers, one either way, that keep an interval honest at the ceiling.
 
         A mean of right and wrong answers looks certain where all images agree (Bonett & Price
-        2012). With several trainings a group, one of them gives the answer.
+        2012). In a difference of several trainings a group, one of them gives the answer.
         """
-        if self.more or not self.linear:
+        if self.more or not self._of_answers:
             return self.more
-        if any(part.unit not in LEVELS for part in self.parts):
-            return None
-        if self.unit in LEVELS:
-            return 1.0, 0.0
-        one = 1 / max(1, min(len(part.trainings) for part in self.parts))
-        return one, -one
+        up = {one for one, sign in self._signs.items() if sign > 0}
+        mixed = 0 < len(up) < len(self._signs)
+        step = self._one if mixed else 1.0
+        return (
+            self._at(lambda part: step * (id(part) in up)),
+            self._at(lambda part: step * (id(part) not in up)),
+        )
+
+    def _bounds(self) -> tuple[float, float]:
+        """What it cannot go beyond: an accuracy 0 and 1, a difference of two nothing that helps."""
+        if self.unit in ("shape bias", "AUPR") and not self.formula:
+            return 0.0, 1.0
+        signs = {sign > 0 for sign in self._signs.values()} if self._of_answers else set()
+        pads = self._pads()
+        return (min(pads), max(pads)) if pads and len(signs) == 1 else (-np.inf, np.inf)
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -187,8 +242,6 @@ class Quantity:
         if self.lacks:
             return Evidence(np.nan, np.nan)
         draws = self._all("draws")
-        one = self.unit in ("shape bias", "AUPR") and not self.formula  # their differences are not
-        bounded = one or self.unit in LEVELS  # lies between 0 and 1
         return Evidence(
             self.value,
             self.plugged,
@@ -198,8 +251,8 @@ class Quantity:
             [self._without(sorted(group)).tolist() for group in self._groups()],
             self._without(draws).tolist() if len(draws) > 1 else (),
             self.by_class.tolist(),
-            0.0 if bounded else -np.inf,
-            1.0 if bounded else np.inf,
+            *self._bounds(),
+            fewest=self.fewest,
         )
 
     @property
@@ -215,15 +268,24 @@ class Quantity:
     def _ratio(self) -> tuple[Evidence, Evidence] | None:
         """Numerator and denominator on the same items.
 
-        Of two accuracies with four more items: both right, neither, and one each by one training.
+        Of accuracies with some more items: all right, none, and one training's answer each to what
+        stands above alone, below alone, and in both.
         """
         if self.ratio is None or any(set(q.tables) != set(self.tables) for q in self.ratio):
             return None
         top, bottom = self.ratio
-        more = top.more, bottom.more
-        if all(q.unit in LEVELS and q._pads() is not None for q in self.ratio):
-            one = 1 / max(1, min(len(part.trainings) for part in self.parts))
-            more = (1.0, 0.0, one, 0.0), (1.0, 0.0, 0.0, one)
+        more: list[tuple[float, ...] | None] = [top.more, bottom.more]
+        if top._of_answers and bottom._of_answers and len(self.tables) == 1:
+            above, below = ([_same(part) for part in q.parts] for q in self.ratio)
+            where = [set(above) - set(below), set(below) - set(above), set(above) & set(below)]
+            asked = [(set(above) | set(below), 1.0), (set(), 1.0)]
+            asked += [(some, self._one) for some in where if some]
+            more = [
+                tuple(q._at(lambda part: step * (_same(part) in some)) for some, step in asked)  # noqa: B023
+                for q in self.ratio
+            ]
+        elif top.unit in LEVELS and bottom.unit in LEVELS:
+            more = [top._pads(), bottom._pads()]
         found = [
             Evidence(q.plugged, q.plugged, q.added, m)
             for q, m in zip(self.ratio, more, strict=True)
@@ -273,9 +335,15 @@ class Quantity:
     @property
     def reach(self) -> tuple[float, float]:
         """What a ratio could have been at all, its denominator being what it is."""
-        if self.ratio is None or self.ratio[0].unit not in LEVELS or self.ratio[1].plugged <= 0:
+        if self.ratio is None or self.ratio[1].plugged <= 0 or not self.ratio[0]._of_answers:
             return -np.inf, np.inf
-        return 0.0, 1 / self.ratio[1].plugged
+        low, high = self.ratio[0]._bounds()
+        return low / self.ratio[1].plugged, high / self.ratio[1].plugged
+
+
+def _same(part: Quantity) -> Any:
+    """What tells a measured quantity from others, whatever their values."""
+    return part.name or id(part)
 
 
 @dataclass(frozen=True)
@@ -295,8 +363,11 @@ class Asked:
     def beside(self, control: Quantity, name: str) -> Asked:
         """With a control: what the same formula gives where the alleged cause is absent.
 
-        The claim less the control must lie on the demanded side of 0, too.
+        The claim less the control must lie on the demanded side of 0, too. Raises ValueError for a
+        check of equality, which has no side.
         """
+        if self.within is not None:
+            raise ValueError(f"equality has no control: {name}")
         return replace(self, control=control, against=name)
 
 
@@ -418,6 +489,7 @@ def together(
         classes={k: labels for part in real for k, labels in part.classes.items()},
         linear=linear and all(part.linear for part in real),
         debiased=any(part.debiased for part in real),
+        fewest=min((part.fewest for part in real if part.fewest is not None), default=None),
         formula=tuple(real),
         again=again,
     )
@@ -498,6 +570,7 @@ class Measured:
             trainings=models,
             draws=draws if self.redraw else (),
             left_out=left_out,
+            name=(items, models, draws, *key),
         )
 
     def _table(self, model: str, key: Sequence) -> np.ndarray:

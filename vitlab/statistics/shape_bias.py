@@ -83,6 +83,8 @@ def group_shape_bias(
         "left_out": left_out,
     }
     if not pooled:
+        # A category with a few images would leave the mean when one of them is left out.
+        about["fewest"] = int(per_image.value_counts().min())
         return function(values, shape_bias_of_means, "shape bias", items, **about)
     # One more image decided by shape, one more by texture: an interval at a bias of 0 or 1.
     shape = mean(values[:, :classes].sum(1), items=items, more=(1.0, 0.0))
