@@ -147,3 +147,17 @@ def test_keys_are_the_same_in_another_process():
     )
     runs = {subprocess.check_output([sys.executable, "-c", program]) for _ in range(2)}
     assert len(runs) == 1
+
+
+def test_a_lambda_that_its_own_line_names_has_a_key(tmp_path, monkeypatch):
+    """As in a page's cell: flipped = Condition(..., lambda batch: ...)."""
+    (tmp_path / "of_a_page.py").write_text(
+        "from vitlab.conditions import Condition\n"
+        "flipped = Condition('flipped', 1.0, lambda batch: batch.pixels.flip(2))\n"
+        "turned = Condition('turned', 1.0, lambda batch: batch.pixels.flip(3))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import of_a_page
+
+    first, again = keys.value(of_a_page.flipped), keys.value(of_a_page.flipped)
+    assert first == again != keys.value(of_a_page.turned)

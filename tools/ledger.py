@@ -6,6 +6,7 @@ a deciding check with n and room, and a control where the paper's file asks for 
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -39,7 +40,9 @@ def faults(ledger: list[dict[str, Any]]) -> Iterator[str]:
 
 def main() -> int:
     """Check the ledger on the command line."""
-    path = Path(sys.argv[1] if len(sys.argv) > 1 else "build/ledger.json")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("ledger", nargs="?", type=Path, default=Path("build/ledger.json"))
+    path = parser.parse_args().ledger
     ledger = json.loads(path.read_text(encoding="utf-8"))
     found = list(faults(ledger))
     print("\n".join(found) or f"{path} is whole: {len(ledger)} claims")

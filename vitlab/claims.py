@@ -69,6 +69,11 @@ def papers(folder: Path | None = None) -> dict[str, dict[str, Any]]:
             raise ClaimError(
                 f"{path}: {f'lacks {missing}' if missing else 'id is not the file name'}"
             )
+        for entry in paper["claims"]:
+            if missing := {*_OF_CLAIM} - set(entry):
+                name = entry.get("id", "a claim without id")
+                raise ClaimError(f"{path}: {name} lacks {', '.join(sorted(missing))}")
+            primaries(entry)
         ids = [claim["id"] for claim in paper["claims"]]
         if len(ids) != len(set(ids)):
             raise ClaimError(f"{path}: a claim id is used twice")
@@ -100,11 +105,11 @@ def primaries(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     stated = entry.get("primary") or []
     found = {}
     for one in stated if isinstance(stated, list) else [stated]:
-        known = isinstance(one, dict) and {"quantity", "demand"} <= set(one)
+        known = isinstance(one, dict) and {"quantity", "demand"} <= set(one) <= {*_OF_CHECK}
         if not known or not _DEMAND.fullmatch(str(one["demand"])):
             raise ClaimError(
                 f'{entry["id"]}: primary has {one!r}; write - {{quantity: ..., demand: "> 0"}}, '
-                'or "< 0.1", "within 0.02"'
+                f'or "< 0.1", "within 0.02"; it can have {", ".join(_OF_CHECK)}'
             )
         if (name := str(one.get("part", ""))) in found:
             raise ClaimError(f"{entry['id']}: primary has two parts {name!r}")
@@ -112,6 +117,8 @@ def primaries(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
+_OF_CLAIM = ("id", "statement", "kind", "published", "check", "primary", "mini")
+_OF_CHECK = ("part", "quantity", "demand", "every", "control", "only", "speaks", "known")
 _DEMAND = re.compile(r"(>|<|within) -?\d+(\.\d+)?")
 
 
@@ -345,7 +352,7 @@ def _part(
         "part": name,
         "verdict": in_words(answer.word, shown, edition, reproduction),
         "reason": answer.reason,
-        "primary": shown.quantity if len(primary) == 1 else ", ".join(c.quantity for c in primary),
+        "primary": _named(primary, shown),
         **_evidence(shown),
         "speaks_for": _speaks_for(primary, answer),
         "agree": [sum(a.word == answer.word for a in answers), len(answers)],
@@ -364,6 +371,11 @@ def _part(
             for said in [answer if k == 0 and len(demand) == 1 else judge(c)]
         ],
     }
+
+
+def _named(primary: Demand, shown: Check) -> str:
+    names = [c.quantity for c in primary]
+    return names[0] if len(names) == 1 else f"{' and '.join(names)}, of which {shown.quantity}"
 
 
 def _shown(primary: Demand, answer: Answer) -> Check:

@@ -13,6 +13,7 @@ import hashlib
 import inspect
 import sysconfig
 import textwrap
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
 from functools import cache
@@ -129,11 +130,22 @@ def function(made_by: Callable, passing_over: Iterable[str] = ()) -> str:
         text = digest(ast.dump(tree))
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & set(scope)
         asked = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    parts = []
-    for name in sorted(names - {made_by.__name__, *passing_over}):
-        thing = scope[name]
-        parts.append(value(thing.used(asked) if hasattr(thing, "used") else thing, made_by))
+    # A lambda's line names what holds the lambda itself: it is followed once.
+    busy = _FOLLOWED.__dict__.setdefault("codes", [])
+    if made_by.__code__ in busy:
+        return text
+    busy.append(made_by.__code__)
+    try:
+        parts = []
+        for name in sorted(names - {made_by.__name__, *passing_over}):
+            thing = scope[name]
+            parts.append(value(thing.used(asked) if hasattr(thing, "used") else thing, made_by))
+    finally:
+        busy.pop()
     return digest(text, *parts)
+
+
+_FOLLOWED = threading.local()  # the functions whose names are being followed
 
 
 def _tree(made_by: Callable) -> ast.Module | None:

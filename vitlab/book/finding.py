@@ -69,7 +69,8 @@ def primaries(entry: dict[str, Any]) -> list[dict[str, Markup]]:
         text = f"{f'*{part}*: ' if part else ''}{one['quantity']}, {one['demand']}"
         if "control" in one:
             text += f"; control: {one['control']}"
-        found.append({"part": Markup(part), "text": Markup(text), "asked": Markup(code)})
+        said = {"part": part, "text": text, "asked": code, "control": one.get("control", "")}
+        found.append({name: Markup(value) for name, value in said.items()})
     return found
 
 
