@@ -322,6 +322,13 @@ def test_a_profile_sets_what_a_page_leaves_open_and_p_wins(checkout, capsys):
         run(checkout, names=["01-first"], profile="colab", parameters={"n": "4.5"})
 
 
+# Of a page's body: what it was run on, as `Lab` keeps it.
+REAL_NET = (
+    "(folder / 'models.json').write_text(json.dumps([{'name': 'real/net', 'classes': "
+    "'imagenet', 'source': 'hub revision 123', 'group': 'ViT'}]))\n"
+)
+
+
 @pytest.mark.build
 def test_a_recorded_run_stands_on_its_page_and_in_the_ledger(checkout):
     kept = (
@@ -330,8 +337,7 @@ def test_a_recorded_run_stands_on_its_page_and_in_the_ledger(checkout):
         "kept.mkdir(parents=True)\n"
         "about = {'images': '800 of photos', 'fingerprint': 'abcd'}\n"
         "(kept / 'about.json').write_text(json.dumps(about))\n"
-        "(folder / 'models.json').write_text(json.dumps([{'name': 'real/net', 'classes': "
-        "'imagenet', 'source': 'hub revision 123', 'group': 'ViT'}]))\n"
+        f"{REAL_NET}"
         "from vitlab import claims\n"
         "from vitlab.statistics import Interval\n"
         "facts = [('ViT at 50%', Interval(0.614, 0.6, 0.628, 800), 'accuracy')]\n"
@@ -368,8 +374,7 @@ def test_a_recorded_run_stands_on_its_page_and_in_the_ledger(checkout):
 @pytest.mark.build
 def test_a_recorded_run_that_was_tampered_with_is_caught(checkout):
     body = (
-        "(folder / 'models.json').write_text(json.dumps([{'name': 'real/net', 'classes': "
-        "'imagenet', 'source': 'hub revision 123', 'group': 'ViT'}]))\n"
+        f"{REAL_NET}"
         "from vitlab import claims\n"
         "from vitlab.statistics import mean\n"
         "from vitlab.statistics.check import measured\n"

@@ -142,6 +142,8 @@ def test_a_part_of_imagenet_is_not_asked_of_miniatures():
         ([{"quantity": "q"}], "write - {quantity"),
         ([{"quantity": "q", "demand": ">= 0"}], "within 0.02"),
         ("> 0", "write - {quantity"),
+        ([], "write - {quantity"),
+        (None, "write - {quantity"),
         ([{"quantity": "q", "demand": "> 0"}] * 2, "two parts ''"),
     ],
 )

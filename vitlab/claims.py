@@ -102,9 +102,9 @@ def primaries(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     Raises ClaimError for what is no list of checks with a quantity and a demand such as "> 0".
     """
-    stated = entry.get("primary") or []
+    stated: Any = entry.get("primary")
     found = {}
-    for one in stated if isinstance(stated, list) else [stated]:
+    for one in stated if isinstance(stated, list) and stated else [stated]:
         known = isinstance(one, dict) and {"quantity", "demand"} <= set(one) <= {*_OF_CHECK}
         if not known or not _DEMAND.fullmatch(str(one["demand"])):
             raise ClaimError(
@@ -265,17 +265,17 @@ def judged(found: Finding) -> dict[str, Any]:
         raise ValueError(f"{where}: no checks, so say in a remark why it was not run")
     reproduction = run.reproduces(papers()[found.paper])
     parts = []
-    for name in stated or asked:
+    for name, one in stated.items():
         if name in asked:
-            parts.append(_part(name, asked[name], run.edition, reproduction, stated.get(name, {})))
+            parts.append(_part(name, asked[name], run.edition, reproduction, one))
         elif asked:
-            elsewhere = stated[name].get("only") and run.edition != "imagenet"
+            elsewhere = one.get("only") and run.edition != "imagenet"
             why = "asked of ImageNet alone" if elsewhere else "not measured here"
             empty = dict.fromkeys(_OF_PRIMARY)
             parts.append({"part": name, "verdict": "not run", "reason": why, **empty})
     for name, demands in asked.items():
         _agrees(where, name, demands[0], stated)
-        if stated and stated[name].get("only") and run.edition != "imagenet":
+        if stated[name].get("only") and run.edition != "imagenet":
             raise ClaimError(
                 f"{where} {name}: asked of ImageNet alone; put it under `if not lab.mini:`"
             )
@@ -321,8 +321,6 @@ _OF_PRIMARY = (
 def _agrees(
     where: str, name: str, primary: Sequence[Check], stated: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    if not stated:
-        return
     if name not in stated:
         have = ", ".join(map(repr, stated))
         raise ClaimError(f"{where}: the page has a part {name!r}, its paper's file {have}")
