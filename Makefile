@@ -1,4 +1,5 @@
 # make book    run what needs running and render the book: build/html/index.html
+# make pdf     the same, printed into build/html/vitlab.pdf too; needs Chromium or Chrome
 # make test    the test suite
 # make check   ruff and mypy
 # make zoo     train the mini zoo again from nothing (resumable; hours on a CPU)
@@ -8,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: book test check zoo bench notebooks clean full-clean
+.PHONY: book pdf test check zoo bench notebooks clean full-clean
 
 PYTHON ?= python3
 PROFILE ?= mini
@@ -18,6 +19,9 @@ STAMP := $(VENV)/.ready
 
 book: $(STAMP)
 	$(BIN)/vitlab build --profile $(PROFILE)
+
+pdf: $(STAMP)
+	$(BIN)/vitlab build --profile $(PROFILE) --pdf
 
 # A process per core, a thread per process: threads that wait for each other's cores crawl. A file's
 # tests stay together, for what they share.

@@ -1,29 +1,32 @@
-// Search and sort the ledger; a plain table without it.
+// Search and filter the ledger; without it the form stays hidden and the table whole.
 (() => {
-  const table = document.getElementById("ledger");
-  const body = table.tBodies[0];
-  const search = document.getElementById("ledger-search");
-  const shown = document.getElementById("ledger-shown");
+  const form = document.getElementById("ledger-filter");
+  const rows = [...document.querySelectorAll("#ledger tr[data-paper], .waiting li")];
+  const told = form.querySelector("output");
   const filter = () => {
-    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let count = 0;
-    for (const row of body.rows) {
-      const text = row.textContent.toLowerCase();
-      row.hidden = !words.every((word) => text.includes(word));
-      count += !row.hidden;
+    const words = form.words.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const asked = ["paper", "theme", "edition", "verdict"].filter((name) => form[name]?.value);
+    let shown = 0;
+    for (const row of rows) {
+      const text = `${row.textContent} ${row.dataset.theme} ${row.dataset.paper}`.toLowerCase();
+      const fits = (name) =>
+        name === "edition"
+          ? row.dataset.editions.split(" ").includes(form[name].value)
+          : row.dataset[name] === form[name].value;
+      row.hidden = !(words.every((word) => text.includes(word)) && asked.every(fits));
+      shown += !row.hidden;
     }
-    shown.textContent = `${count} of ${body.rows.length} claims`;
+    const narrowed = words.length + asked.length > 0;
+    for (const group of document.querySelectorAll("#ledger tbody, .waiting")) {
+      const left = group.querySelectorAll("tr[data-paper]:not([hidden]), li:not([hidden])").length;
+      group.hidden = narrowed && !left;
+      if (group.matches(".waiting")) group.open = narrowed && left > 0 && left < 40;
+    }
+    told.textContent = `${shown} of ${rows.length} claims`;
   };
-  const direction = {};
-  table.querySelectorAll("th button").forEach((button, column) => {
-    button.addEventListener("click", () => {
-      direction[column] = -(direction[column] || -1);
-      const key = (row) => row.cells[column].textContent.trim().toLowerCase();
-      [...body.rows]
-        .sort((a, b) => direction[column] * key(a).localeCompare(key(b)))
-        .forEach((row) => body.append(row));
-    });
-  });
-  search.addEventListener("input", filter);
+  form.addEventListener("input", filter);
+  form.addEventListener("reset", () => setTimeout(filter));
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.hidden = false;
   filter();
 })();

@@ -15,12 +15,17 @@ import jupytext
 import nbformat
 import pandas as pd
 import pytest
+from conftest import ROOT
 from markdown_it.renderer import RendererHTML
 from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
 
+sys.path.insert(0, str(ROOT / "tools"))
+
+import check_site
+
 from vitlab import claims, files, keys, models
-from vitlab.book import build, pages, profiles, recorded
+from vitlab.book import build, pages, papers, profiles, recorded
 from vitlab.book import site as book
 from vitlab.images import catalogue
 
@@ -73,11 +78,12 @@ def checkout(tmp_path, root):
     write(place, "02-second")
     for prose in (place / "book").glob("*.md"):
         if prose.name == "intro.md":
-            prose.write_text("# Book\n\n{{ counts }}\n\n{{ ledger }}\n")
+            prose.write_text("# Book\n\n{{ tally }}\n\n{{ ledger }}\n")
     toc = {"format": "jb-book", "root": "book/intro", "parts": [
         {"caption": "Findings", "chapters": [
             {"file": "notebooks/01-first"}, {"file": "notebooks/02-second"}]},
-        {"caption": "Numbers", "chapters": [{"file": "book/status"}]},
+        {"caption": "Papers", "chapters": [{"file": "book/papers/index"}]},
+        {"caption": "Numbers", "chapters": [{"file": "book/status"}, {"file": "book/references"}]},
     ]}  # fmt: skip
     (place / "book" / "_toc.yml").write_text(json.dumps(toc))
     return place
@@ -240,7 +246,7 @@ def test_the_site_has_ledger_status_data_and_no_machine_path(checkout, monkeypat
     assert "Colab and source links left out" in capsys.readouterr().out
     site = checkout / "build" / "html"
     front = (site / "book" / "intro.html").read_text()
-    assert front.count("<tr>") == 1 + CLAIMS
+    assert front.count("<li data-paper") == CLAIMS, "none is measured on these pages"
     assert (site / "index.html").exists()
     assert (site / "data/01-first/result.csv").read_text() == "n\n3\n"
     assert len(json.loads((site / "data/ledger.json").read_text())) == CLAIMS
@@ -256,10 +262,18 @@ def test_the_site_has_ledger_status_data_and_no_machine_path(checkout, monkeypat
     assert build.build(root=checkout) == 0
     assert "site up to date" in capsys.readouterr().out
 
+    assert check_site.faults(site) == []
+
+    # A notebook that is opened on Colab installs vitlab from the address in its first cell.
     monkeypatch.setenv("GITHUB_REPOSITORY", "someone/vitlab")
-    assert build.build(root=checkout) == 0
-    page = (site / "notebooks/01-first.html").read_text()
     link = "colab.research.google.com/github/someone/vitlab/blob/main/notebooks/01-first.ipynb"
+    for address in ("", "https://github.com/someone/vitlab"):
+        config = (checkout / "_config.yml").read_text().replace('url: ""', f'url: "{address}"')
+        (checkout / "_config.yml").write_text(config)
+        pages.sync(checkout)
+        assert build.build(root=checkout) == 0
+        page = (site / "notebooks/01-first.html").read_text()
+        assert ('class="badge"' in page) == bool(address)
     assert link in page
 
 
@@ -362,7 +376,9 @@ def test_a_recorded_run_stands_on_its_page_and_in_the_ledger(checkout):
     for text in ("Recorded runs", "real/net (hub revision 123)", "ViT at 50%", "0.600 … 0.628"):
         assert text in page
     front = html.unescape((checkout / "build/html/book/intro.html").read_text())
-    assert "waits for" not in front.partition("occlusion-random")[2].partition("</tr>")[0]
+    assert (
+        "no verdict" in front.partition('id="naseer2021.occlusion-random"')[2].partition("</tr>")[0]
+    )
     ledger = json.loads((checkout / "build/ledger.json").read_text())
     [entry] = [r for r in ledger if r["claim"] == "occlusion-random"]
     kept = entry["editions"]["imagenet"]
@@ -720,28 +736,47 @@ def hostile_site(place, word):
     kept.mkdir()
     pd.DataFrame({word: [word, "2"]}).to_csv(kept / f"{name}.csv", index=False)
     number = {"quantity": word, "value": 0.5, "low": 0.4, "high": 0.6, "n": 1000, "unit": word}
-    said = dict.fromkeys(("reason", "remarks", "primary", "unit", "demand", "part"), word)
-    said |= {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1000, "verdict": "holds"}
-    edition = {**said, "recorded": word, "checks": [number] * 3, "facts": [number]}
+    said = dict.fromkeys(("reason", "remarks", "primary", "unit", "part", "images"), word)
+    # A demand is made of two numbers by this book's code, so it is none of anybody's words.
+    said |= {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1000, "demand": "> 0", "verdict": "holds"}
+    said |= {
+        "trainings": 3,
+        "classes": 5,
+        "spread": 0.1,
+        "sees": 0.1,
+        "takes": None,
+        "agree": [1, 2],
+    }
+    said |= {"over_trainings": None, "speaks_for": word, "known": [word], "reproduction": True}
+    said |= {"control": {"against": word, "value": 0.1, "low": 0.0, "high": 0.2}}
+    check = {**number, "primary": True, "demand": "> 0", "verdict": "holds", "reason": word}
+    edition = {**said, "recorded": word, "checks": [check] * 3, "facts": [number], "parts": [said]}
     theirs = {"model": word, "condition": word, "value": 1, "unit": word, "exact": 0}
     record = {
         **edition, "paper": word, "claim": word, "short": word, "statement": word, "theme": word,
-        "page": word, "published": [theirs] * 3, "independent": [theirs] * 2,
+        "page": word, "published": [theirs] * 3, "independent": [theirs] * 2, "primary": [],
         "unpublished": word, "edition": "imagenet", "editions": {"imagenet": edition},
     }  # fmt: skip
+    known = record | {"paper": "naseer2021", "claim": "occlusion-random", "page": "01-first"}
     run = {
         "run": word, "folder": kept, "models": [{"name": word, "source": word}],
         "claims": [record], "state": state | {"image sets": [{"n": 5, "fingerprint": word}]},
     }  # fmt: skip
-    page = book.staged_page("01-first", folder, state, [run], "https://github.com/a/b")
+    headline = {"paper": "naseer2021", "claim": "occlusion-random", "edition": "mini"}
+    headline |= {"x": word, "y": word, "chance": None, "lines": {word: [[word, 0.5, 0.4, 0.6, 5]]}}
+    (folder / "headline.json").write_text(json.dumps(headline))
+    page = book.staged_page("01-first", folder, state, [known], [run], "", "a/b")
+    made = papers.pages([known], "https://github.com/a/b")
     never = book.staged_page(word, folder, {})
-    staged = [cell.source for cell in [*page.cells[1:3], *page.cells[-2:], *never.cells]]
+    staged = [cell.source for cell in [*page.cells[1:5], *page.cells[-2:], *never.cells]]
+    staged += [made["naseer2021"]]
     prose = place / "prose"
     prose.mkdir()
     (prose / "ledger.js").write_text("let x = 1;")
     (prose / "intro.md").write_text(book.small_intro({word: word}))
     (prose / "status.md").write_text("# Status\n\n{{ status }}\n")
     book.fill(prose, [record], {word: folder}, {word: state})
+    assert len(page.cells) > 8
     return staged + [path.read_text() for path in sorted(prose.glob("*.md"))]
 
 

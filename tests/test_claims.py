@@ -240,7 +240,9 @@ def test_the_ledger_has_a_record_for_every_claim_and_fits_its_schema(tmp_path):
     ]
     waiting = [r for r in records if r["page"] is None]
     assert len(waiting) == len(EVERYTHING) - 1
-    assert all(r["verdict"] == "not run" and "waits for" in r["reason"] for r in waiting)
+    assert all(
+        r["verdict"] == "not run" and r["reason"] == "no page measures it yet" for r in waiting
+    )
 
 
 def test_a_ledger_that_is_not_whole_is_found_out():
@@ -272,7 +274,7 @@ def test_a_card_escapes_and_names_its_setting(tmp_path):
     shown = claims.settle(found, tmp_path)._repr_html_()
     assert "a < b & c" not in shown
     assert "1 < 2" not in shown
-    assert "a < b & c = −0.300 [−0.400, −0.200], demanded > 0" in html.unescape(shown)
+    assert "a < b & c = −0.300 [−0.400, −0.200], asked > 0" in html.unescape(shown)
     assert "miniature" in shown
     assert "opposite seen" in shown
 

@@ -118,7 +118,10 @@ def primaries(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 _OF_CLAIM = ("id", "statement", "kind", "published", "check", "primary", "mini")
-_OF_CHECK = ("part", "quantity", "demand", "every", "control", "only", "speaks", "known")
+_OF_CHECK = (
+    *("part", "quantity", "demand", "every", "control", "only", "speaks", "known"),
+    "published",  # the value of the quantity in the paper, where it prints one
+)
 _DEMAND = re.compile(r"(>|<|within) -?\d+(\.\d+)?")
 
 
@@ -141,12 +144,29 @@ class Settled:
         return f"{self.record['paper']} {self.record['claim']}: {self.record['verdict']}"
 
     def _repr_html_(self) -> str:
-        return render("claim.html", record=self.record, entry=claim(*self.key))
+        return card(*self.key, {self.record["edition"]: self.record})
 
     @property
     def key(self) -> tuple[str, str]:
         """Paper and claim."""
         return self.record["paper"], self.record["claim"]
+
+
+def card(
+    paper: str,
+    claim_id: str,
+    records: Mapping[str, Mapping[str, Any]],
+    links: Mapping[str, str] | None = None,
+    held: Mapping[str, str] | None = None,
+) -> str:
+    """A claim, what decides it and what each edition has found, as HTML.
+
+    records: by edition. links: of the claim in the book. held: commit, date and link of the check.
+    """
+    entry = claim(paper, claim_id)
+    stated = [{**dict.fromkeys(_OF_CHECK), **one} for one in primaries(entry).values()]
+    about = {"primaries": stated, "records": records, "links": links, "held": held}
+    return render("claim.html", paper=paper, entry=entry, **about)
 
 
 @dataclass(frozen=True)
@@ -484,8 +504,7 @@ def _of_claim(
     pages: Mapping[tuple[str, str], str],
 ) -> dict[str, Any]:
     measured = [e for e in EDITIONS if e in editions and editions[e]["verdict"] != "not run"]
-    waits = "waits for a page; planned: " + " ".join(str(entry["mini"]).split())
-    asked = next(iter(editions.values()), {"reason": waits})
+    asked = next(iter(editions.values()), {"reason": "no page measures it yet"})
     headline = editions[measured[0]] if measured else {"verdict": "not run", **asked}
     return {
         "paper": paper,

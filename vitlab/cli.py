@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     build.add_argument("--profile", default="mini", help="mini, colab or full (default: mini)")
     build.add_argument("--jobs", type=int, default=0, help="pages at a time; 0: one per core")
     build.add_argument("--no-site", action="store_true", help="run pages, do not render HTML")
+    build.add_argument("--pdf", action="store_true", help="print the book into one PDF, too")
     build.add_argument(
         "--scheduler", default="", metavar="ADDRESS", help="of a Dask cluster, tcp://HOST:8786"
     )
@@ -94,6 +95,7 @@ def _build(given: argparse.Namespace) -> int:
         given.jobs,
         site=not given.no_site,
         scheduler=given.scheduler,
+        pdf=given.pdf,
     )
 
 

@@ -27,7 +27,9 @@ import numpy as np
 from vitlab.files import digest
 
 _PACKAGE = Path(__file__).parent
-_THIS = "vitlab/keys.py"  # changes no number; where it changes a key, the key says so itself
+# They change no number and no figure of a page: how keys are made (where that changes one, the key
+# says so itself), and what draws cards and headlines, which the site draws anew at every build.
+_ASIDE = {"vitlab/keys.py", "vitlab/markup.py", "vitlab/book/svg.py"}
 _LIBRARIES = {sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")}
 # What decodes, resizes and computes: other versions may give other numbers.
 LIBRARIES = ("numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")
@@ -93,7 +95,7 @@ def modules(*names: str) -> dict[str, str]:
         stem = _PACKAGE.parent.joinpath(*waiting.pop().split("."))
         for path in (stem.with_suffix(".py"), stem / "__init__.py"):
             name = path.relative_to(_PACKAGE.parent).as_posix()
-            if name not in found and name != _THIS and path.is_file():
+            if name not in found and name not in _ASIDE and path.is_file():
                 found[name], imports = _module(path, path.stat().st_mtime_ns)
                 waiting += imports
     return dict(sorted(found.items()))

@@ -13,7 +13,7 @@ Without a page: `accuracy`, `occlusion` and `shape_bias` take any models and ima
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -24,9 +24,10 @@ from IPython.display import display
 from torch import Tensor
 
 from vitlab import claims, plots
-from vitlab.book import profiles
+from vitlab.book import profiles, svg
 from vitlab.claims import Part as Part
 from vitlab.conditions import CLEAN, Batch, Condition, patchdrop
+from vitlab.files import write_json
 from vitlab.images.images import Images
 from vitlab.images.load import cue_conflict, load, own
 from vitlab.inside.tokens import why_not
@@ -143,7 +144,7 @@ class Lab:
         self.out = Path(self.given["out"])
         self.page, self.profile = page, profile
         self.models: list[Model] = []
-        plots.style()
+        plots.style(self.out)
         self.mini = self.given.get("images", "stimuli") == "stimuli"
         if "images" in self.given and read is not False:
             read = read or _READERS[self.given.get("needs", "")]
@@ -386,6 +387,36 @@ class Lab:
             return settled
 
         return settle
+
+    def headline(
+        self,
+        paper: str,
+        claim: str,
+        lines: Mapping[str, Mapping[Any, Quantity]],
+        y: str,
+        x: str = "",
+        chance: bool = False,
+    ) -> svg.Panel:
+        """The figure that the page begins with: {series: {level, or a row's name: quantity}}.
+
+        paper, claim: whose published numbers (those with ``at``) stand beside it in the book.
+        chance: whether guessing is drawn in. Raises ClaimError for an unknown paper or claim.
+        """
+        claims.claim(paper, claim)
+        shown = {
+            series: [
+                [k if isinstance(k, str) else float(k), *q.interval]
+                for k, q in points.items()
+                if not q.lacks
+            ]
+            for series, points in lines.items()
+        }
+        shown = {series: points for series, points in shown.items() if points}
+        panel = svg.Panel("this run", shown, x, y, self.chance if chance else None, paper, claim)
+        self.out.mkdir(parents=True, exist_ok=True)
+        kept = {**asdict(panel), "edition": self.run.edition}
+        write_json(self.out / "headline.json", kept)
+        return panel
 
     @property
     def run(self) -> claims.Run:

@@ -41,9 +41,22 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def css(verdict: str) -> str:
-    """The CSS class of a verdict."""
-    return verdict.replace(" ", "-")
+# Sign and kind of each verdict: colour says no more than the kind, and never says it alone.
+_SIGNS = {
+    "holds": ("✓", "yes"),
+    "seen": ("✓", "yes"),
+    "fails": ("✗", "no"),
+    "opposite seen": ("✗", "no"),
+    "not seen": ("–", "no"),
+    "cannot tell": ("?", "open"),
+    "no verdict": ("·", "open"),
+    "not run": ("·", "none"),
+}
+
+
+def demand(text: str) -> str:
+    """A demand as the book prints it: "within 0.02" -> "within ±0.02"."""
+    return text.replace("within ", "within ±").replace("-", "−")
 
 
 def _published(p: dict[str, Any]) -> str:
@@ -60,7 +73,8 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-_EDITIONS = {"imagenet": "ImageNet", "photos": "photographs", "mini": "miniature"}
+# The editions in words, the nearest to the papers first.
+EDITIONS = {"imagenet": "ImageNet", "photos": "photographs", "mini": "miniature"}
 
 
 _TEMPLATES = Environment(
@@ -73,17 +87,17 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.filters |= {
     "number": number,
-    "css": css,
+    "sign": lambda verdict: _SIGNS[verdict][0],
+    "kind": lambda verdict: _SIGNS[verdict][1],
+    "demand": demand,
     "published": _published,
     "measured": _measured,
     "sentence": sentence,
-    "edition": lambda name: _EDITIONS[name],
+    "edition": lambda name: EDITIONS[name],
     "claimed": lambda p: f"{p['model']}, {p['condition']}: {_published(p)}",
     "thousands": "{:,}".format,
 }
-_TEMPLATES.globals["verdict"] = lambda word: Markup(
-    f'<span class="verdict {inert(css(word))}">{inert(word)}</span>'
-)
+_TEMPLATES.globals["editions"] = tuple(EDITIONS)
 
 
 def render(template: str, **values: Any) -> str:

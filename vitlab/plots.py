@@ -1,4 +1,8 @@
-"""Figures in one style: ViTs warm, CNNs cool, a band per interval, thin lines for the seeds."""
+"""Figures in one style: ViTs warm, CNNs cool, a band per interval, thin lines for the seeds.
+
+What the verbs draw in `panels` is kept as a table too, ``figures/1.csv`` and so on in the page's
+folder, for readers who want the numbers.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +17,27 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-import yaml
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from vitlab.files import whole
+from vitlab.looks import COLOURS as COLOURS
+from vitlab.looks import MARKERS, colour
 from vitlab.statistics.quantity import Measured, Quantity
 
-# Colour and marker of each group lie beside the models that speak for it.
-_GROUPS = yaml.safe_load(Path(__file__).with_name("zoo").joinpath("groups.yml").read_text())
-COLOURS = {group: look["colour"] for group, look in _GROUPS.items()} | {"people": "#3c7a3c"}
-MARKERS = {group: look["marker"] for group, look in _GROUPS.items()} | {"people": "*"}
+_KEPT: dict[str, Any] = {"folder": None, "figures": 0}  # of the page that is drawn
+_COLUMNS = ["panel", "series", "x", "value", "low", "high", "n"]
 
 
-def style() -> None:
-    """Set the book's figure style; call once at the top of a page."""
+def style(folder: Path | None = None) -> None:
+    """Set the book's figure style; call once at the top of a page.
+
+    folder: the page's, where the tables of its figures go; they are not kept if None.
+    """
+    _KEPT.update(folder=folder, figures=0)
     sns.set_theme(
         context="notebook",
         style="whitegrid",
@@ -43,11 +52,6 @@ def style() -> None:
         },
     )
     pd.set_option("display.precision", 3)
-
-
-def colour(group: str) -> str:
-    """The colour a group has in every figure."""
-    return COLOURS.get(group, "#666666")
 
 
 # --- verbs: a curve in its band, intervals and a bound, maps, examples ----------------------------
@@ -77,8 +81,40 @@ def panels(
         place.set_xlabel(x)
     for place in axes[:, 0]:
         place.set_ylabel(y)
+    figure = axes[0, 0].figure
+    figure.drawn = []
     yield axes[0] if rows == 1 else axes
-    plt.show()
+    if "inline" not in plt.get_backend():
+        plt.show()
+        return
+    display(figure, metadata={"vitlab": _kept(figure.drawn)} if figure.drawn else {})
+    plt.close(figure)
+
+
+def _kept(drawn: list[list[Any]]) -> dict[str, str]:
+    """Keep what a figure shows as a table; its place, and what it says in a sentence."""
+    table = pd.DataFrame(drawn, columns=_COLUMNS)
+    ends = [
+        f"{series}{f' ({panel})' if panel else ''} {rows.value.iloc[0]:.2f} at {rows.x.iloc[0]}"
+        + (f", {rows.value.iloc[-1]:.2f} at {rows.x.iloc[-1]}" if len(rows) > 1 else "")
+        for (panel, series), rows in table.groupby(["panel", "series"], sort=False)
+    ]
+    about = {"says": "; ".join(ends[:6])}
+    if _KEPT["folder"] is not None:
+        _KEPT["figures"] += 1
+        about["data"] = f"figures/{_KEPT['figures']}.csv"
+        path = Path(_KEPT["folder"]) / about["data"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as part:
+            table.to_csv(part, index=False, float_format="%.6g")
+    return about
+
+
+def _note(axes: Axes, series: str, x: Any, interval: Sequence[float]) -> None:
+    """Remember a number that a verb has drawn."""
+    drawn = getattr(axes.figure, "drawn", None)
+    if drawn is not None:
+        drawn.append([axes.get_title(), series, x, *interval])
 
 
 def line(
@@ -88,12 +124,17 @@ def line(
     group: str,
     label: str = "",
     bars: bool = False,
+    levels: Sequence[Any] = (),
     **style: Any,
 ) -> None:
     """Quantities with their intervals, in a group's look: a line in its band, or marks with bars.
 
-    label: of the legend, the group if empty. Quantities of a group that is lacking are left out.
+    label: of the legend, the group if empty. levels: what the places x stand for, if not
+    themselves. Quantities of a group that is lacking are left out.
     """
+    for level, q in zip(levels or x, y, strict=True):
+        if not q.lacks:
+            _note(axes, label or group, level, q.interval)
     shown = [(at, *q.interval[:3]) for at, q in zip(x, y, strict=True) if not q.lacks]
     at, value, low, high = np.array(shown, float).reshape(-1, 4).T
     look: dict[str, Any] = {
@@ -132,7 +173,7 @@ def curves(
         for seed in np.transpose(seeds):
             axes.plot(x, seed, color=colour(group), lw=0.6, alpha=0.5)
         means = [found(group, what, level) for level in levels]
-        line(axes, x, means, group, label.format(group), **style)
+        line(axes, x, means, group, label.format(group), levels=levels, **style)
         if ticks:
             axes.set_xticks(list(x), [ticks.format(level) for level in levels])
     if chance is not None:
@@ -145,7 +186,8 @@ def intervals(
 ) -> None:
     """Numbers with their intervals, one under the other, and the bound: (text, quantity, group)."""
     shown = [(text, number.interval, group) for text, number, group in rows if not number.lacks]
-    for y, (_, interval, group) in enumerate(shown):
+    for y, (text, interval, group) in enumerate(shown):
+        _note(axes, group, text, interval)
         axes.plot([interval.low, interval.high], [y, y], color=colour(group), linewidth=2)
         axes.plot(interval.value, y, MARKERS.get(group, "o"), color=colour(group))
     axes.set_yticks(range(len(shown)), [text for text, _, _ in shown])
@@ -158,6 +200,8 @@ def intervals(
 def dots(axes: Axes, rows: Sequence[tuple[str, Quantity, str]]) -> None:
     """Numbers with intervals, a line per text and a mark per group: (text, quantity, group)."""
     shown = [(text, number.interval, group) for text, number, group in rows if not number.lacks]
+    for text, interval, group in shown:
+        _note(axes, group, text, interval)
     texts = list(dict.fromkeys(text for text, _, _ in shown))
     groups = list(dict.fromkeys(group for _, _, group in shown))
     for k, group in enumerate(groups):

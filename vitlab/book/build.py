@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -31,7 +32,8 @@ import yaml
 from filelock import FileLock, Timeout
 
 from vitlab import claims, models
-from vitlab.book import api, pages, recorded
+from vitlab.book import api, front, pages, papers, recorded
+from vitlab.book import pdf as printer
 from vitlab.book import site as book
 from vitlab.book.pages import Page
 from vitlab.files import (
@@ -75,19 +77,23 @@ def build(
     root: Path | None = None,
     site: bool = True,
     scheduler: str = "",
+    pdf: bool = False,
 ) -> int:
     """Build the whole book, or some pages, and return the exit code: 0, or 1 if a page failed.
 
     names: pages to run, all if empty. parameters: overrides as text. A build with these, or of
     another profile than mini, is a book of its own (see `place`) and leaves the main one alone.
     jobs: pages at a time, the number of cores if 0; they share the cores. scheduler: of a Dask
-    cluster that does the pages' trials.
+    cluster that does the pages' trials. pdf: whether the site is printed, too.
 
-    Raises PageError for unknown pages, profiles and parameters before anything is run.
+    Before anything is run, raises PdfError where no browser can print it, and PageError for unknown
+    pages, profiles and parameters.
     """
     root = root or pages.find_root()
     chosen = pages.choose(root, names or [], parameters or {}, profile)
     pages.check(chosen)
+    if pdf:
+        printer.browser()
     base = place(root, [page.name for page in chosen], parameters or {}, profile)
     own = base != root / "build"
     for page in filter(lambda page: pages.edited(page.source), chosen):
@@ -113,7 +119,7 @@ def build(
         print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
         if site:
             settings = {"profile": profile, **(parameters or {})} if own else {}
-            _site(root, base, states, records, settings)
+            _site(root, base, states, records, settings, pdf)
     for result in failed:
         print(f"FAILED {result.page.name}: {result.error}", file=sys.stderr)
     return 1 if failed else 0
@@ -388,6 +394,7 @@ def _site(
     states: dict[str, dict[str, Any]],
     records: list[dict[str, Any]],
     parameters: dict[str, str],
+    pdf: bool = False,
 ) -> None:
     """Stage executed pages and prose, render them with Jupyter Book, put the site in its place."""
     staged = base / "src"
@@ -398,14 +405,29 @@ def _site(
     folders = {name: base / "pages" / name for name in states}
     address = pages.address(root) or _github()
     (staged / "notebooks").mkdir()
-    for name, folder in folders.items():
-        kept = [] if parameters else recorded.runs(name, root / "book" / "recorded")
-        notebook = book.staged_page(name, folder, states[name], kept, address)
-        nbformat.write(notebook, staged / "notebooks" / f"{name}.ipynb")
     if parameters:
         records = [record for record in records if record["page"]]
+    differs = book.deviations((root / "book" / "deviations.md").read_text())
+    for name, folder in folders.items():
+        kept = [] if parameters else recorded.runs(name, root / "book" / "recorded")
+        notebook = book.staged_page(
+            name,
+            folder,
+            states[name],
+            [record for record in records if record["page"] == name],
+            kept,
+            differs.get(name, ""),
+            _badge(root, name, address),
+            (root / "notebooks" / f"{name}.ipynb").exists(),
+        )
+        nbformat.write(notebook, staged / "notebooks" / f"{name}.ipynb")
+    (staged / "book" / "papers").mkdir()
+    of_papers = papers.pages(records, address)
+    for name, text in of_papers.items():
+        (staged / "book" / "papers" / f"{name}.md").write_text(text)
+    if parameters:
         (staged / "book" / "intro.md").write_text(book.small_intro(parameters))
-    book.fill(staged / "book", records, folders, states)
+    book.fill(staged / "book", records, folders, states, printer.NAME if pdf else "")
     (staged / "book" / "api.md").write_text(api.markdown())
     config = read_yaml(root / "_config.yml")
     book.link(config, address)
@@ -417,6 +439,10 @@ def _site(
     toc = read_yaml(root / "book" / "_toc.yml")
     if parameters:
         toc = book.small_toc(toc, states)
+    for chapter in (chapter for part in toc["parts"] for chapter in part["chapters"]):
+        if chapter["file"] == "book/papers/index" and len(of_papers) > 1:
+            below = [name for name in of_papers if name != "index"]
+            chapter["sections"] = [{"file": f"book/papers/{name}"} for name in below]
     (base / "_config.yml").write_text(yaml.safe_dump(config))
     (base / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
 
@@ -451,16 +477,62 @@ def _site(
     if done.returncode or not (built / "index.html").exists():
         tail = "\n".join(log.read_text().splitlines()[-25:])
         raise SiteError(f"Jupyter Book failed, the last site stays; {log} ends:\n{tail}")
+    _prune(built)
     (built / "data").mkdir(exist_ok=True)
     shutil.copy(base / "ledger.json", built / "data")
     for name, folder in folders.items():
+        (built / "data" / name).mkdir(exist_ok=True)
         for path in book.data_files(folder):
             target = built / "data" / name / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
+        pair = root / "notebooks" / f"{name}.ipynb"
+        if pair.exists():
+            shutil.copy(pair, built / "data" / name)
+        kept = [] if parameters else recorded.runs(name, root / "book" / "recorded")
+        table = front.headline_table(front.headline(folder, kept))
+        table.to_csv(built / "data" / name / "headline.csv", index=False)
+    if pdf:
+        printer.write(built, _in_order(toc), built / printer.NAME)
     swap(built, site)
     write_text(stamp_file, _stamp(stamp, site))
     print(f"site: {site / 'index.html'}")
+
+
+def _in_order(toc: dict[str, Any]) -> list[str]:
+    """The pages that are printed, as the table of contents has them; the library's are not."""
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    files = [toc["root"]]
+    for chapter in chapters:
+        files += [chapter["file"], *(one["file"] for one in chapter.get("sections", ()))]
+    return [file for file in files if file not in ("book/api", "book/contributing", "book/status")]
+
+
+def _prune(site: Path) -> None:
+    """Take out what no page needs: most of MathJax, source maps, and icons as a script.
+
+    The theme loads its icons twice, as fonts and as a script of 1.5 MB; the fonts do.
+    """
+    static, asked = site / "_static", set()
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        asked |= set(re.findall(r"_static/mathjax/([\w.-]+\.js)", text))
+        page.write_text(re.sub(r'\s*<script src="[^"]*/fontawesome/[^"]*"></script>', "", text))
+    for path in [*(static / "mathjax").rglob("*"), *static.rglob("*.map")]:
+        fonts = asked and {"chtml", "fonts"} <= set(path.parts)
+        if path.is_file() and path.name not in asked and not fonts:
+            path.unlink()
+    for folder in (static / "vendor" / "fontawesome").glob("*/js"):
+        shutil.rmtree(folder)
+
+
+def _badge(root: Path, name: str, address: str) -> str:
+    """Where Colab finds a page's committed .ipynb; empty unless its first cell has an address."""
+    path = root / "notebooks" / f"{name}.ipynb"
+    here = address.removeprefix("https://github.com/")
+    if here == address or not path.exists() or address not in path.read_text():
+        return ""
+    return f"{here}/blob/main/notebooks/{name}.ipynb"
 
 
 def _stamp(made_from: str, site: Path) -> str:

@@ -74,7 +74,9 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
                 shutil.copy(trials, new)
                 left -= trials.stat().st_size
         shutil.copytree(page / "claims", new / "claims")
-        shutil.copy(page / "models.json", new)
+        for name in ("models.json", "headline.json"):
+            if (page / name).exists():
+                shutil.copy(page / name, new)
         state = read_json(page / "state.json")
         known = ("key", "settings", "seconds", "finished", "commit", "versions", "machine")
         kept = {name: state[name] for name in known}

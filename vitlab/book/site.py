@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pandas as pd
 from nbformat.v4 import new_markdown_cell, new_notebook
+from PIL import Image
 
 from vitlab import claims
+from vitlab.book import front
 from vitlab.files import FileError, read_json
 from vitlab.markup import render
 
@@ -30,21 +34,31 @@ def failure(folder: Path) -> dict[str, str]:
 def data_files(folder: Path) -> list[Path]:
     """The files of a page that its readers can have: trials, tables, figure data, claims."""
     kinds = {".parquet", ".csv", ".npz", ".json"}
-    private = {"state.json", "failure.json", "trials.json"}
+    private = {"state.json", "failure.json", "trials.json", "headline.json"}
     return sorted(p for p in folder.rglob("*") if p.suffix in kinds and p.name not in private)
+
+
+Cell = nbformat.NotebookNode
 
 
 def staged_page(
     name: str,
     folder: Path,
     state: State,
-    kept: list[dict[str, Any]] | None = None,
-    address: str = "",
+    records: Sequence[Mapping[str, Any]] = (),
+    kept: Sequence[Mapping[str, Any]] = (),
+    differs: str = "",
+    badge: str = "",
+    paired: bool = False,
 ) -> nbformat.NotebookNode:
-    """The page as it goes into the book: executed notebook, banner if stale, provenance line.
+    """The page as it goes into the book, in the order that a reader wants.
 
-    kept: the page's recorded runs, shown at its end. address: the repository's, for a link that
-    opens the paired .ipynb on Colab; no link if empty.
+    Title, answer and headline; then the page as it ran, its claims' cards with the evidence of
+    every edition; then known deviations, recorded runs and provenance.
+
+    records: the ledger's, of the page's claims. kept: its recorded runs. differs: its deviations,
+    as Markdown. badge: the address of the paired .ipynb, for Colab; no link if empty.
+    paired: whether the paired .ipynb is offered.
     """
     problem = failure(folder)
     if not state:
@@ -52,28 +66,79 @@ def staged_page(
         return new_notebook(cells=[new_markdown_cell(text, id="never-run")])
     notebook = nbformat.read(folder / "page.ipynb", as_version=4)
     notebook.metadata.pop("papermill", None)  # paths and durations of this machine
-    for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata["tags"] = ["remove-cell"]
-    if address.startswith("https://github.com/"):
-        place = f"{address.removeprefix('https://github.com/')}/blob/main/notebooks/{name}.ipynb"
-        notebook.cells.insert(1, new_markdown_cell(render("badge.html", place=place), id="colab"))
+    title, _, rest = notebook.cells[0].source.partition("\n")
+    records = _in_order(records, notebook)
+    cards = {f"{r['paper']} {r['claim']}": _card(r) for r in records}
+    body = [new for cell in notebook.cells[1:] for new in _staged(cell, name, cards)]
+    head = [_said(title, "title")]
+    if badge:
+        head.append(_said(render("badge.html", place=badge), "colab"))
     if problem:
-        banner = render("failed.md", problem=problem, state=state)
-        notebook.cells.insert(1, new_markdown_cell(banner, id="failed"))
-    if kept:
-        runs = [run | {"tables": _tables(run["folder"])} for run in kept]
-        text = render("recorded.md", runs=runs)
-        notebook.cells.append(new_markdown_cell(text, id="recorded"))
+        head.append(_said(render("failed.md", problem=problem, state=state), "failed"))
+    if records:
+        head.append(_said(front.top(name, records, front.headline(folder, kept)), "answer"))
+    if len(records) > 1:
+        head.append(_said(front.claims_of_page(records), "claims-of-this-page"))
     sizes = {
         path.relative_to(folder).as_posix(): max(1, path.stat().st_size // 1024)
         for path in data_files(folder)
         if path.parent.name != "claims"
     }
-    text = render("provenance.html", name=name, state=state, files=sizes)
-    notebook.cells.append(new_markdown_cell(text, id="provenance"))
+    tail = [_said(f"## Known deviations\n\n{differs}", "deviations")] if differs else []
+    if kept:
+        runs = [{**run, "tables": _tables(run["folder"])} for run in kept]
+        tail.append(_said(render("recorded.md", runs=runs), "recorded"))
+    about = {"name": name, "state": state, "files": sizes, "notebook": paired}
+    tail.append(_said(render("provenance.html", **about), "provenance"))
+    notebook.cells = [*head, _said(rest.strip(), "question"), *body, *tail]
     return notebook
+
+
+def _said(text: str, name: str) -> Cell:
+    return new_markdown_cell(text, id=name)
+
+
+def _in_order(
+    records: Sequence[Mapping[str, Any]], notebook: nbformat.NotebookNode
+) -> list[Mapping[str, Any]]:
+    """A page's claims as it settles them, one after the other; others at the end."""
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    places = {
+        (m[1], m[2]): m.start() for m in re.finditer(r'settles\(\s*"([^"]+)",\s*"([^"]+)"', text)
+    }
+    return sorted(records, key=lambda r: places.get((r["paper"], r["claim"]), len(text)))
+
+
+def _card(record: Mapping[str, Any]) -> str:
+    (row,) = front.rows([record], "../")
+    return claims.card(record["paper"], record["claim"], record["editions"], row["links"])
+
+
+def _staged(cell: Cell, name: str, cards: Mapping[str, str]) -> list[Cell]:
+    """A cell of a page that ran, as the book shows it; with its figure's data, where it has one."""
+    cell.metadata.pop("papermill", None)
+    tags = cell.metadata.get("tags", [])
+    if "injected-parameters" in tags:
+        cell.metadata["tags"] = ["remove-cell"]
+    if cell.cell_type != "code":
+        return [cell]
+    if "headline" in tags:  # it stands at the top
+        cell.metadata["tags"] = ["remove-output", "hide-input"]
+        return [cell]
+    about: dict[str, str] = {}
+    for output in cell.outputs:
+        _lighten(output.get("data", {}))
+        about |= output.get("metadata", {}).pop("vitlab", {})
+        html = "".join(output.get("data", {}).get("text/html", ""))
+        if found := re.match(r'<div class="claim" [^>]*data-claim="([^"]+)"', html):
+            output["data"]["text/html"] = cards.get(found[1], html)
+    if about.get("says"):
+        image = cell.metadata.setdefault("mystnb", {}).setdefault("image", {})
+        image["alt"] = f"{image.get('alt', '').rstrip('.')}. Found: {about['says']}.".lstrip(". ")
+    if not about.get("data"):
+        return [cell]
+    links = render("figure.html", name=name, file=about["data"])
+    return [cell, _said(links, f"{cell.get('id', 'cell')}-data")]
 
 
 def _tables(folder: Path) -> list[dict[str, Any]]:
@@ -89,16 +154,45 @@ def _tables(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+HEAVY = 100_000  # bytes of a picture that is worth packing
+
+
+def _lighten(data: dict[str, Any]) -> None:
+    """Pictures of pictures as JPEG, a third of the size; drawings, of few colours, stay PNG."""
+    packed = base64.b64decode(data.get("image/png", ""))
+    if len(packed) < HEAVY:
+        return
+    image = Image.open(io.BytesIO(packed)).convert("RGBA")
+    flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    if flat.getcolors(5000) is None:
+        smaller = io.BytesIO()
+        flat.save(smaller, "JPEG", quality=88, subsampling=0, optimize=True)
+        if len(smaller.getvalue()) < 0.8 * len(packed):
+            del data["image/png"]
+            data["image/jpeg"] = base64.b64encode(smaller.getvalue()).decode()
+
+
+def deviations(text: str) -> dict[str, str]:
+    """The tables of ``book/deviations.md`` by page: a section's heading links to its page."""
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    found = {}
+    for section in sections:
+        heading, _, table = section.partition("\n")
+        if page := re.search(r"\(\.\./notebooks/([^)]+)\.ipynb\)", heading):
+            found[page[1]] = table.strip()
+    return found
+
+
 def link(config: dict[str, Any], address: str) -> None:
-    """Put Colab, source and issue links into the configuration, or leave all of them out."""
+    """Put Colab, Binder, source and issue links into the configuration, or leave all out."""
     config.pop("repository", None)
     if not address:
         return
     config["repository"] = {"url": address, "branch": "main", "path_to_book": ""}
     config["launch_buttons"] = {
-        "notebook_interface": "classic",
+        "notebook_interface": "jupyterlab",
         "colab_url": "https://colab.research.google.com",
-        "binderhub_url": "",
+        "binderhub_url": "https://mybinder.org" if "github.com" in address else "",
     }
     config.setdefault("html", {}).update(
         use_repository_button=True, use_issues_button=True, use_edit_page_button=True
@@ -106,8 +200,9 @@ def link(config: dict[str, Any], address: str) -> None:
 
 
 def small_toc(toc: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The table of contents of a book of a few pages: front page, those pages, status."""
-    kept = {f"notebooks/{name}" for name in names} | {"book/status", "book/references"}
+    """The table of contents of a book of a few pages: front page, those pages, papers, status."""
+    kept = {f"notebooks/{name}" for name in names} | {"book/papers/index", "book/status"}
+    kept.add("book/references")
     parts = [
         {**part, "chapters": [c for c in part["chapters"] if c["file"] in kept]}
         for part in toc["parts"]
@@ -125,24 +220,41 @@ def fill(
     records: list[dict[str, Any]],
     pages: Mapping[str, Path],
     states: Mapping[str, State],
+    pdf: str = "",
 ) -> None:
-    """Put the ledger into the staged front page and the pages' times into the status page."""
-    counts = {v: sum(r["verdict"] == v for r in records) for v in claims.VERDICTS}
-    ordered = sorted(records, key=lambda r: claims.VERDICTS.index(r["verdict"]))
+    """Put the ledger into the staged front page and the pages' times into the status page.
+
+    pdf: the name of the printed book at the site's top, which the front page offers; none if empty.
+    """
+    script = (folder / "ledger.js").read_text()
     parts = {
-        "counts": render("counts.html", counts=counts),
-        "ledger": render("ledger.html", records=ordered),
-        "status": render("status.html", pages=[_status(n, pages[n], states[n]) for n in pages]),
+        "tally": front.tally(records),
+        "ledger": f"{front.ledger(records)}\n<script>\n{script}\n</script>",
+        "status": render("status.html", **_status(pages, states)),
+        "pdf": render("pdf.html", name=pdf) if pdf else "",
     }
-    parts["ledger"] += f"\n<script>\n{(folder / 'ledger.js').read_text()}\n</script>"
     for page in folder.glob("*.md"):
         text = page.read_text()
         # In one pass: what is put in is not looked through for more.
-        page.write_text(re.sub(r"{{ (counts|ledger|status) }}", lambda m: parts[m[1]], text))
+        page.write_text(re.sub(r"{{ (tally|ledger|status|pdf) }}", lambda m: parts[m[1]], text))
 
 
-def _status(name: str, folder: Path, state: State) -> dict[str, Any]:
-    problem = failure(folder)
-    result = f"failed: {problem['error']}" if problem else "good" if state else "never run"
-    css = "fails" if problem else "holds" if state else "not-run"
-    return {"name": name, "result": result, "css": css, "state": state}
+def _status(pages: Mapping[str, Path], states: Mapping[str, State]) -> dict[str, Any]:
+    rows = []
+    for name in pages:
+        state, problem = states[name], failure(pages[name])
+        result = f"failed: {problem['error']}" if problem else "good" if state else "never run"
+        kind = "no" if problem else "yes" if state else "none"
+        why = state.get("reason", "").replace("never run", "first run")
+        why = re.sub(r"^changed: (.*)", lambda m: _few(m[1].split(", ")), why)
+        time = state.get("finished", "")[:16].replace("T", " ")
+        rows.append(
+            {"name": name, "result": result, "kind": kind, "state": state, "why": why, "time": time}
+        )
+    seconds = [row["state"].get("seconds", 0) for row in rows]
+    return {"pages": rows, "total": sum(seconds), "most": max([1, *seconds])}
+
+
+def _few(changed: list[str]) -> str:
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return f"changed: {', '.join(changed[:3])}{more}"

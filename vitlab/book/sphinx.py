@@ -1,4 +1,4 @@
-"""A Sphinx extension that keeps unused scripts out of the pages.
+"""A Sphinx extension that keeps unused scripts and dead links out of the pages.
 
 Jupyter Book 1 loads sphinx-thebe (live code through a public server) on every page; the book does
 not use it, it would call outside hosts, and its script is declared twice, an error in the console.
@@ -17,7 +17,30 @@ def drop_thebe(app: Any, page: str, template: str, context: dict[str, Any], tree
     ]
 
 
+def drop_mathjax(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Take MathJax, a megabyte, off a page without a formula: the front page gets it otherwise."""
+    formulas = tree is not None and any(tree.findall(lambda node: "math" in type(node).__name__))
+    if not formulas:
+        context["script_files"][:] = [
+            script
+            for script in context.get("script_files", [])
+            if "mathjax" not in (getattr(script, "filename", None) or "")
+        ]
+
+
+def drop_source_button(
+    app: Any, page: str, template: str, context: dict[str, Any], tree: Any
+) -> None:
+    """Take out the button that downloads a page's source: notebooks lie beside their data."""
+    for button in context.get("header_buttons", ()):
+        if "buttons" in button:
+            button["buttons"] = [
+                one for one in button["buttons"] if "_sources" not in one.get("url", "")
+            ]
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Register with Sphinx."""
-    app.connect("html-page-context", drop_thebe, priority=900)
+    for drop in (drop_thebe, drop_mathjax, drop_source_button):
+        app.connect("html-page-context", drop, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

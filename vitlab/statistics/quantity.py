@@ -596,6 +596,11 @@ class Measured:
         who = who or next(iter(self.groups), "")
         return list(dict.fromkeys(key[2] for key in self.keys(what) if key[0] == who))
 
+    def lines(self, what: Any, groups: Sequence[str] = ()) -> dict[str, dict[Any, Quantity]]:
+        """The levels of `what` by group (all if none are named): {group: {level: Quantity}}."""
+        asked = [g for g in groups or self.groups if g in self.groups]
+        return {g: {level: self(g, what, level) for level in self.levels(what, g)} for g in asked}
+
     def every(self, *start: Any, text: str = "{}, {}, {:.0%}") -> Iterator[tuple[str, Quantity]]:
         """All that was measured under keys that start so, as facts; text: of group and key."""
         for who_and_key in self.keys(*start):

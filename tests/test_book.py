@@ -1,0 +1,482 @@
+"""What a reader sees: the front page, the top of a page, papers, the site's own check, the PDF."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from conftest import ROOT
+
+from vitlab import claims
+from vitlab.book import front, papers, pdf, svg
+from vitlab.book import site as book
+
+sys.path.insert(0, str(ROOT / "tools"))
+import check_site
+
+BROWSER = next((path for path in map(shutil.which, pdf._BROWSERS) if path), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome to print with")
+
+
+def edition(value=0.2, low=0.1, high=0.3, demand="> 0", verdict="seen", **more):
+    primary = {"primary": "ViT - CNN", "value": value, "low": low, "high": high, "n": 100}
+    about = {"demand": demand, "verdict": verdict, "reason": "", "reproduction": False}
+    shown = {"facts": [], "checks": [], "parts": [], "remarks": "", "images": "100 images"}
+    return {**primary, **about, **shown, "recorded": None, **more}
+
+
+@pytest.fixture
+def records():
+    """The ledger of all papers where three claims were measured, one of them twice."""
+    said = {
+        "occlusion-random": {"mini": edition()},
+        "occlusion-salient": {
+            "photos": edition(verdict="cannot tell", reason="the interval holds the bound"),
+            "mini": edition(-0.2, -0.3, -0.1, verdict="opposite seen"),
+        },
+        "shape-bias-vit-vs-cnn": {"mini": edition(verdict="not run", reason="no ViT")},
+    }
+    found = []
+    for r in claims.ledger({}):
+        editions = said.get(r["claim"], {}) if r["paper"] == "naseer2021" else {}
+        ran = [e for e in ("photos", "mini") if editions.get(e, {}).get("verdict") != "not run"]
+        ran = [e for e in ran if e in editions]
+        headline = editions[ran[0]] if ran else {"verdict": "not run", "reason": "no ViT"}
+        found.append(
+            {**r, "editions": editions, "edition": ran[0] if ran else None}
+            | {"verdict": headline["verdict"], "reason": headline["reason"]}
+            | {"page": "01-occlusion" if editions else None}
+        )
+    return found
+
+
+# --- an interval against its bound ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("demand", ["> {:.3f}", "< {:.3f}"])
+def test_right_of_the_bound_is_what_a_demand_asks_for(demand):
+    for value, bound in np.random.default_rng(0).uniform(-1, 1, (200, 2)).round(3):
+        asked = value > bound if demand.startswith(">") else value < bound
+        away = svg.support(value, demand.format(bound))
+        if value != bound:
+            assert (away > 0) == asked
+            assert (svg.across(away) > svg.WIDE / 2) == asked
+
+
+def test_equality_is_supported_by_the_worst_end_of_an_interval():
+    drawn = np.random.default_rng(1).uniform([-1, 0, 0.01], [1, 1, 0.5], (200, 3)).round(3)
+    for low, width, margin in drawn:
+        high = low + width
+        worst, best = svg.supports(low, high, f"within {margin:.3f}")
+        nearest = 0 if low < 0 < high else min(abs(low), abs(high))
+        assert worst == pytest.approx(margin - max(abs(low), abs(high)), abs=1e-8)
+        assert best == pytest.approx(margin - nearest, abs=1e-8)
+
+
+def test_a_drawing_says_its_numbers_and_lies_where_they_are():
+    drawn = BeautifulSoup(str(svg.bar(edition(0.25, 0.04, 0.49, "< 0"))), "html.parser").svg
+    assert drawn["aria-label"] == drawn.title.text
+    assert "0.250 [0.040, 0.490], asked < 0, n = 100" in drawn.title.text
+    at = {e: float(drawn.select_one(".ci")[e]) for e in ("x1", "x2")}
+    half = svg.WIDE / 2 - 6  # square roots .7, .5, .2, to the left, as less was asked
+    assert at["x1"] == pytest.approx(svg.WIDE / 2 - 0.7 * half, abs=0.1)
+    assert at["x2"] == pytest.approx(svg.WIDE / 2 - 0.2 * half, abs=0.1)
+    assert float(drawn.select_one(".dot")["cx"]) == pytest.approx(
+        svg.WIDE / 2 - 0.5 * half, abs=0.1
+    )
+    assert svg.bar({"value": None, "low": None, "high": None}) == ""
+    with_tick = BeautifulSoup(str(svg.bar(edition(), 0.36)), "html.parser")
+    assert with_tick.select_one(".known").title.text == "published: 0.36"
+
+
+def test_a_headline_shows_every_point_on_one_scale():
+    curve = {
+        "ViT": [[0, 0.9, 0.8, 1.0, 50], [0.5, 0.5, 0.4, 0.6, 50]],
+        "CNN": [[0, 0.7], [0.5, 0.1]],
+    }
+    published = {"ViT": [[0.5, 0.7, None, None, None, "DeiT-S, 50 %; Sec. 3.1"]]}
+    panels = [svg.Panel("published", published), svg.Panel("miniature", curve)]
+    drawn = BeautifulSoup(
+        str(svg.headline(panels, "share dropped", "accuracy", 0.1)), "html.parser"
+    )
+    titles = [point.title.text for point in drawn.select(".point")]
+    assert titles == [
+        "ViT, 0.5 (share dropped): 0.700; DeiT-S, 50 %; Sec. 3.1",
+        "ViT, 0 (share dropped): 0.900 [0.800, 1.000], n = 50",
+        "ViT, 0.5 (share dropped): 0.500 [0.400, 0.600], n = 50",
+        "CNN, 0 (share dropped): 0.700",
+        "CNN, 0.5 (share dropped): 0.100",
+    ]
+    high = [
+        float(mark.get("cy") or re.search(r"M[\d.]+ ([\d.]+)", mark["d"])[1])
+        for mark in drawn.select("figure .mark")
+    ]
+    low, top = high[4], high[1]  # .1 and .9; the same scale in both panels
+    assert [(low - y) / (low - top) * 0.8 + 0.1 for y in high] == pytest.approx(
+        [0.7, 0.9, 0.5, 0.7, 0.1], abs=0.01
+    )
+    table = front.headline_table(panels)
+    assert table["value"].tolist() == [0.7, 0.9, 0.5, 0.7, 0.1]
+    assert svg.headline([], "", "") == ""
+
+
+def test_rows_of_a_headline_are_named_once_and_told_apart():
+    lines = {
+        "ViT, last": [["birds", 0.5, 0.4, 0.6, 9]],
+        "ViT, four": [["birds", 0.6], ["cars", 0.7]],
+    }
+    drawn = BeautifulSoup(str(svg.headline([svg.Panel("miniature", lines)], "", "")), "html.parser")
+    names = [t.contents[0] for t in drawn.select("figure svg > text") if t.title]
+    assert names == ["birds", "cars"]
+    assert len(drawn.select("figure .mark.hollow")) == 2, "a second series of the same group"
+
+
+# --- the front page -------------------------------------------------------------------------------
+
+
+def test_the_front_page_has_a_line_a_claim_and_a_dot_a_claim(records):
+    tally = BeautifulSoup(front.tally(records), "html.parser")
+    page = BeautifulSoup(front.ledger(records), "html.parser")
+    total = len(records)
+    assert len(tally.select(".dots a")) == total
+    assert {a.get("tabindex") for a in tally.select(".dots a")} == {"-1"}, (
+        "no stops for the keyboard"
+    )
+    assert f"2 of {total} claims measured" in " ".join(tally.get_text().split())
+    lines = page.select("#ledger tr[data-paper]")
+    assert [line["id"] for line in lines] == [
+        "naseer2021.occlusion-random",
+        "naseer2021.occlusion-salient",
+        "naseer2021.shape-bias-vit-vs-cnn",
+    ]
+    assert len(page.select(".waiting li")) == total - 3
+    cells = [[cell.get_text(" ", strip=True) for cell in line.select(".e")] for line in lines]
+    assert cells[1] == ["· not measured", "? cannot tell", "✗ opposite seen"]
+    assert lines[1]["data-editions"].split() == ["photographs", "miniature"]
+    assert page.select_one("form")["hidden"] == "", "without a script there is nothing to press"
+    assert lines[0].select_one("a")["href"] == (
+        "../notebooks/01-occlusion.html#naseer2021.occlusion-random"
+    )
+
+
+def test_the_published_value_is_a_tick_in_a_reproduction_alone(records):
+    [r] = [r for r in records if r["claim"] == "occlusion-random"]
+    stated = [{"published": 0.4, "demand": "> 0"}]
+    for reproduction in (True, False):
+        ours = {"mini": edition(reproduction=reproduction)}
+        [row] = front.rows([{**r, "editions": ours, "primary": stated}], "../")
+        assert ("published: 0.4" in row["bar"]) == reproduction
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason", "said"),
+    [
+        ("seen", "", "Seen in miniature: A beats B."),
+        ("opposite seen", "", "The opposite is seen in miniature of “A beats B”."),
+        ("cannot tell", "no room", "Cannot tell in miniature whether “A beats B”. No room."),
+        ("not seen", "", "Not seen in miniature: “A beats B”."),
+    ],
+)
+def test_a_page_is_answered_from_its_verdict(verdict, reason, said):
+    record = {"short": "A beats B", "verdict": verdict, "edition": "mini", "reason": reason}
+    assert BeautifulSoup(str(front.answer(record)), "html.parser").get_text() == said
+
+
+def test_every_claim_has_a_short_statement_and_a_theme_of_the_list():
+    for paper in claims.papers().values():
+        for entry in paper["claims"]:
+            assert 2 <= len(entry["short"].split()) <= 12, entry["id"]
+            assert entry["theme"] in front.THEMES, entry["id"]
+
+
+# --- papers ---------------------------------------------------------------------------------------
+
+
+def test_a_paper_has_its_checks_with_the_commit_that_first_held_them(
+    tmp_path, monkeypatch, records
+):
+    (tmp_path / "papers").mkdir()
+    path = tmp_path / "papers" / "naseer2021.yml"
+    shutil.copy(claims.papers_folder() / "naseer2021.yml", path)
+
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(
+            ["git", *who, *arguments], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert papers.held_since(path) == {}, "no history, nothing said"
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    first = git("rev-parse", "HEAD")[:10]
+    text = path.read_text()
+    claim = "occlusion-salient"
+    start = text.index("check:", text.index(f"id: {claim}"))
+    path.write_text(text[:start] + text[start:].replace("  ", "  Anew: ", 1))
+    path.write_text(text[:start] + text[start:].replace("quantity: ", "quantity: changed ", 1))
+    git("commit", "-q", "-a", "-m", "two")
+    second = git("rev-parse", "HEAD")[:10]
+    held = papers.held_since(path)
+    assert len(held) == len(claims.papers()["naseer2021"]["claims"])
+    assert held[claim]["commit"] == second
+    assert {h["commit"] for name, h in held.items() if name != claim} == {first}
+    path.write_text(path.read_text().replace("quantity: changed ", "quantity: again ", 1))
+    assert papers.held_since(path)[claim]["commit"] == papers.NOT_YET
+
+
+def test_a_papers_page_has_every_claim_and_no_editors_note(records):
+    made = papers.pages(records, "https://github.com/a/b")
+    assert set(made) == {"index", *claims.papers()}
+    for paper, entry in claims.papers().items():
+        page = BeautifulSoup(made[paper], "html.parser")
+        cards = [card["id"] for card in page.select(".claim")]
+        assert cards == [claim["id"] for claim in entry["claims"]]
+        for note in (*entry.get("unsure", ()), *(claim["mini"] for claim in entry["claims"])):
+            words = " ".join(str(note).split())[:60]
+            assert words not in " ".join(page.get_text().split()), words
+        assert "known: [" not in page.get_text()
+        for claim, card in zip(entry["claims"], page.select(".claim"), strict=True):
+            told = " ".join(card.get_text().split())
+            assert " ".join(claim["check"].split()) in told
+            for one in claims.primaries(claim).values():
+                assert " ".join(str(one["quantity"]).split()) in told
+    card = BeautifulSoup(made["naseer2021"], "html.parser").select_one("#occlusion-salient")
+    settings = [" ".join(s.get_text().split()) for s in card.select(".setting")]
+    assert settings == [
+        "? cannot tell photographs100 images",
+        "✗ opposite seen miniature100 images",
+    ]
+
+
+# --- a finding page -------------------------------------------------------------------------------
+
+
+def test_a_page_is_staged_in_the_order_of_a_reader(tmp_path, records):
+    mine = [r for r in records if r["page"] == "01-occlusion"]
+    settle = '@lab.settles("naseer2021", "{}")\ndef body(): ...'
+    card = '<div class="claim" id="x" data-claim="naseer2021 occlusion-salient">old</div>'
+    cells = [
+        nbformat.v4.new_markdown_cell("# Occlusion\n\n**Question.** Does it?"),
+        nbformat.v4.new_code_cell("lab.headline()", metadata={"tags": ["headline"]}),
+        nbformat.v4.new_code_cell(
+            settle.format("occlusion-salient"),
+            outputs=[nbformat.v4.new_output("display_data", {"text/html": card})],
+        ),
+        nbformat.v4.new_code_cell(settle.format("occlusion-random")),
+        nbformat.v4.new_code_cell(
+            "panels()",
+            metadata={"mystnb": {"image": {"alt": "Curves."}}},
+            outputs=[
+                nbformat.v4.new_output(
+                    "display_data",
+                    {"image/png": ""},
+                    metadata={"vitlab": {"data": "figures/1.csv", "says": "ViT 0.90 at 0"}},
+                )
+            ],
+        ),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.ipynb")
+    lines = {"ViT": [[0.0, 0.9, 0.8, 1.0, 50], [0.5, 0.4, 0.3, 0.5, 50]]}
+    about = {"paper": "naseer2021", "claim": "occlusion-random", "edition": "mini"}
+    about |= {"x": "share", "y": "accuracy", "chance": None, "lines": lines}
+    (tmp_path / "headline.json").write_text(json.dumps(about))
+    state = dict.fromkeys(("finished", "machine", "commit", "versions", "key"), "x")
+    page = book.staged_page(
+        "01-occlusion", tmp_path, state | {"seconds": 1}, mine, [], "| a |\n|---|\n| b |"
+    )
+    sources = [cell.source for cell in page.cells]
+    places = [
+        next(k for k, text in enumerate(sources) if word in text)
+        for word in (
+            "# Occlusion",
+            "Cannot tell</strong> on photographs",
+            "ledger",
+            "**Question.**",
+            "lab.headline",
+            "figures/1.csv",
+            "Known deviations",
+            "page key",
+        )
+    ]
+    assert places == sorted(places), "the first claim that the page settles is the one answered"
+    top = BeautifulSoup(sources[1], "html.parser")
+    panels = [f.figcaption.contents[0] for f in top.select("figure")]
+    assert panels == ["published", "miniature"]
+    assert page.cells[4].metadata["tags"] == ["remove-output", "hide-input"]
+    shown = BeautifulSoup(page.cells[5].outputs[0]["data"]["text/html"], "html.parser")
+    assert [s.strong.text for s in shown.select(".setting")] == ["photographs", "miniature"]
+    figure = page.cells[7]
+    assert figure.metadata.mystnb.image.alt == "Curves. Found: ViT 0.90 at 0."
+    assert "vitlab" not in figure.outputs[0].metadata
+
+
+def test_deviations_are_kept_by_page_and_all_pages_are_there(root):
+    found = book.deviations((root / "book" / "deviations.md").read_text())
+    assert set(found) <= {path.stem for path in (root / "notebooks").glob("*.md")}
+    for table in found.values():
+        assert table.startswith("| paper or released code | here | why |")
+
+
+# --- the site's own check -------------------------------------------------------------------------
+
+
+def small_site(folder, **pages):
+    for name, body in pages.items():
+        path = folder / "book" / f"{name}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"<html><body><main>{body}</main></body></html>")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ('<a href="gone.html">x</a>', "dead link"),
+        ('<a href="other.html#nowhere">x</a>', "no such place"),
+        ('<img src="a.png">', "without words"),
+        ('<img src="big.png" alt="big">', "MB with its pictures"),
+        ("<svg></svg>", "drawing without words"),
+        ('<p id="a"></p><p id="a"></p>', "id a twice"),
+        ("<div><table></div></table>", "closes another tag"),
+        ("<div>", "closes another tag"),
+        ("made in /home/me/place", "holds /home/me"),
+        ('<script src="big.png"></script>', "with all it loads"),
+    ],
+)
+def test_the_check_of_a_site_finds(tmp_path, body, fault):
+    site = small_site(tmp_path, intro=body, other='<p id="here">')
+    (tmp_path / "book" / "a.png").write_bytes(b"1")
+    (tmp_path / "book" / "big.png").write_bytes(b"1" * 1_600_000)
+    assert any(fault in found for found in check_site.faults(site, ("/home/me",)))
+    clean = '<a href="other.html#here">x</a><img src="a.png" alt="a"><svg aria-hidden="true"/>'
+    assert check_site.faults(small_site(tmp_path, intro=clean), ("/home/me",)) == []
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize(("theme", "ground"), [("html {", "#ffffff"), ('"dark"] {', "#121212")])
+def test_text_has_contrast_in_both_themes(root, theme, ground):
+    """WCAG 2.2, 1.4.3: 4.5 for text, on the theme's ground and on the book's bands."""
+    css = (root / "book" / "static" / "vitlab.css").read_text()
+    block = css[css.index(theme) :].partition("}")[0]
+    colours = dict(re.findall(r"--(\w+): (#\w{6})", block))
+    assert {"yes", "no", "open", "soft", "ink", "band"} <= set(colours)
+    for name in ("yes", "no", "open", "soft", "ink"):
+        for under in (ground, colours["band"]):
+            light, dark = sorted((luminance(colours[name]), luminance(under)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, under)
+
+
+# --- the PDF --------------------------------------------------------------------------------------
+
+
+def two_pages(folder):
+    (folder / "notebooks").mkdir()
+    (folder / "look.css").write_text("")
+    head = '<link rel="stylesheet" href="../look.css?v=1">'
+    (folder / "book").mkdir()
+    (folder / "book" / "intro.html").write_text(
+        f'{head}<article><h1 id="a">Front</h1><a href="../notebooks/01.html#b">on</a>'
+        '<a href="../data/x.csv" id="d">data</a><a href="https://a.b">out</a>'
+        "<script>1</script></article>"
+    )
+    (folder / "notebooks" / "01.html").write_text(
+        '<article><h1 id="b">One</h1><img src="../i%20j.png" alt="x"><a href="#b">up</a></article>'
+    )
+    return ["book/intro", "notebooks/01"]
+
+
+def test_pages_are_joined_with_links_that_stay_inside(tmp_path):
+    pages = two_pages(tmp_path)
+    joined = BeautifulSoup(pdf.one_page(tmp_path, pages), "html.parser")
+    ids = {tag["id"] for tag in joined.select("[id]")}
+    links = [a.get("href") for a in joined.select("a")]
+    assert links == ["#notebooks-01--b", None, "https://a.b", "#notebooks-01--b"]
+    assert {link[1:] for link in links if link and link[0] == "#"} <= ids
+    assert joined.select_one("img")["src"] == "i%20j.png"
+    assert joined.select_one("link")["href"] == "look.css"
+    assert not joined.select("script")
+
+
+def test_without_a_browser_it_is_said_before_anything_runs(monkeypatch):
+    monkeypatch.setattr(pdf.shutil, "which", lambda name: None)
+    with pytest.raises(pdf.PdfError, match="apt-get install chromium"):
+        pdf.browser()
+
+
+@needs_browser
+def test_the_printed_book_is_whole_or_not_there(tmp_path):
+    pages = two_pages(tmp_path)
+    pdf.write(tmp_path, pages, tmp_path / "book.pdf")
+    assert (tmp_path / "book.pdf").read_bytes().startswith(b"%PDF")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"book", "notebooks", "look.css", "book.pdf"}
+
+
+@needs_browser
+def test_the_ledger_prints_within_its_margins(tmp_path, root, records):
+    """Nothing is wider than an A4 page between its margins: a browser measures."""
+    css = (root / "book" / "static" / "vitlab.css").read_text()
+    wide = 680  # pixels of 18 cm
+    probe = """<script>addEventListener("load", () => {
+      const ends = [...document.querySelectorAll("#ledger *")];
+      document.body.dataset.wide = Math.max(...ends.map((e) => e.getBoundingClientRect().right));
+    })</script>"""
+    printed = css.replace("@media print {", "@media all {")
+    page = tmp_path / "page.html"
+    page.write_text(
+        f'<html data-theme="light"><meta charset="utf-8"><style>body{{margin:0;width:{wide}px}}'
+        f"{printed}</style><body>{front.ledger(records)}{probe}</body></html>"
+    )
+    done = subprocess.run(
+        [
+            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
+            *(f"--window-size={wide},1000", "--virtual-time-budget=3000", page.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    reached = float(re.search(r'data-wide="([\d.]+)"', done.stdout)[1])
+    assert 0 < reached <= wide + 1
+
+
+def test_figures_leave_their_numbers(tmp_path, monkeypatch):
+    import matplotlib
+
+    from vitlab import plots
+    from vitlab.statistics import mean
+
+    monkeypatch.setattr(plots.plt, "get_backend", lambda: "module://inline")
+    shown = []
+    monkeypatch.setattr(plots, "display", lambda figure, metadata: shown.append(metadata))
+    matplotlib.use("Agg")
+    plots.style(tmp_path)
+    half = mean([0, 1, 0, 1])
+    with plots.panels("left", "right", x="level") as [left, right]:
+        plots.line(left, [0, 1], [half, half], "ViT")
+        plots.intervals(right, [("a row", half, "CNN")])
+    table = pd.read_csv(tmp_path / "figures" / "1.csv")
+    assert table["panel"].tolist() == ["left", "left", "right"]
+    assert table["x"].tolist() == ["0", "1", "a row"]
+    assert table["value"].tolist() == [0.5, 0.5, 0.5]
+    assert shown == [
+        {
+            "vitlab": {
+                "says": "ViT (left) 0.50 at 0, 0.50 at 1; CNN (right) 0.50 at a row",
+                "data": "figures/1.csv",
+            }
+        }
+    ]

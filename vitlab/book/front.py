@@ -1,0 +1,235 @@
+"""What the book says at a glance: the front page, and the top of every finding page.
+
+All of it is made from the ledger; nothing here is written by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+
+from vitlab import claims
+from vitlab.book import svg
+from vitlab.files import read_json
+from vitlab.markup import EDITIONS, Markup, inert, render, sentence
+
+Row = dict[str, Any]  # a claim of the ledger, with what its line in a table needs
+
+# The order of design and of the papers: what is done to images first, then what is done to models.
+THEMES = (
+    "occlusion and patches",
+    "shape and texture",
+    "frequencies",
+    "corruptions and shifts",
+    "adversaries",
+    "features and transfer",
+    "inside",
+    "training for robustness",
+    "self-supervision",
+    "language",
+    "architecture",
+)
+WHERE = {"imagenet": "on ImageNet", "photos": "on photographs", "mini": "in miniature"}
+
+
+def rows(records: Iterable[Mapping[str, Any]], root: str) -> list[Row]:
+    """The ledger's claims with their drawing and their links; root: the site's top from the page.
+
+    A claim's own address, which stays, is on its paper's page; it has a line on the front page and
+    a card on the page that measures it.
+    """
+    found = []
+    for r in records:
+        shown = r["editions"].get(r["edition"]) if r["edition"] else None
+        name = f"{r['paper']}.{r['claim']}"
+        paper = f"{root}book/papers/{quote(r['paper'])}.html"
+        links = {
+            "paper": paper,
+            "claim": f"{paper}#{r['claim']}",
+            "page": f"{root}notebooks/{quote(r['page'] or '')}.html#{name}",
+            "id": name,
+        }
+        known = _known(r, shown)
+        drawn = svg.bar(shown, known) if shown else Markup("")
+        found.append({**r, "id": name, "shown": shown, "links": links, "bar": drawn})
+    return found
+
+
+def _known(record: Mapping[str, Any], shown: Mapping[str, Any] | None) -> float | None:
+    """The published value of the number that decides, where levels compare: in a reproduction."""
+    stated = [one.get("published") for one in record["primary"] if isinstance(one, dict)]
+    return stated[0] if shown and shown["reproduction"] and stated else None
+
+
+def _by_theme(found: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    rank = {theme: k for k, theme in enumerate(THEMES)}
+    themes = sorted({r["theme"] for r in found}, key=lambda theme: (rank.get(theme, 99), theme))
+    inside = {theme: [r for r in found if r["theme"] == theme] for theme in themes}
+    return [(theme, sorted(own, key=lambda r: r["page"] is None)) for theme, own in inside.items()]
+
+
+def counts(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
+    """How many claims have each verdict, in the order of the verdicts; those not run aside."""
+    said = [r["verdict"] for r in records]
+    return [(v, said.count(v)) for v in claims.VERDICTS if v != "not run" and v in said]
+
+
+def tally(records: Sequence[Mapping[str, Any]]) -> str:
+    """The front page's tally: how much is measured, by what evidence, a dot for every claim."""
+    found = rows(records, "../")
+    editions = [r["edition"] for r in found if r["edition"]]
+    return render(
+        "tally.html",
+        total=len(found),
+        measured=len(editions),
+        counts=counts(found),
+        by_edition=[(name, editions.count(name)) for name in EDITIONS],
+        words=_EVIDENCE,
+        trained=any(name != "mini" for name in editions),
+        themes=_by_theme(found),
+    )
+
+
+_EVIDENCE = {
+    "imagenet": "rest on ImageNet pictures and pretrained models",
+    "photos": "on photographs and networks trained here",
+    "mini": "on rendered miniatures",
+}
+
+
+def ledger(records: Sequence[Mapping[str, Any]]) -> str:
+    """The front page's table, by theme; claims that no page measures yet stand by paper below."""
+    found = rows(records, "../")
+    idle = [r for r in found if not r["page"]]
+    papers = [p for p in claims.papers().values() if any(r["paper"] == p["id"] for r in idle)]
+    filters = {
+        "paper": sorted({r["paper"] for r in found}),
+        "theme": [theme for theme, _ in _by_theme(found)],
+        "edition": list(EDITIONS.values()),
+        "verdict": [v for v in claims.VERDICTS if any(r["verdict"] == v for r in found)],
+    }
+    return render(
+        "ledger.html",
+        filters=list(filters.items()),
+        themes=_by_theme(found),
+        waiting=[(p, [r for r in idle if r["paper"] == p["id"]]) for p in papers],
+        scale=svg.scale(),
+    )
+
+
+# --- the top of a finding page --------------------------------------------------------------------
+
+
+def answer(record: Mapping[str, Any]) -> Markup:
+    """What has been found of a claim, in one sentence made from its verdict.
+
+    >>> print(answer({"short": "A is B", "verdict": "seen", "edition": "mini", "reason": ""}))
+    <strong>Seen</strong> in miniature: A is B.
+    """
+    short, verdict = inert(record["short"] or record["claim"]), record["verdict"]
+    where = WHERE.get(record["edition"] or "", "")
+    if verdict in ("seen", "holds"):
+        return Markup(f"<strong>{verdict.capitalize()}</strong> {where}: {short}.")
+    quoted = f"“{short}”"
+    reason = inert(sentence(record["reason"])) if record["reason"] else ""
+    return Markup(
+        {
+            "opposite seen": f"<strong>The opposite is seen</strong> {where} of {quoted}.",
+            "fails": f"<strong>Fails</strong> {where}: {quoted}.",
+            "not seen": f"<strong>Not seen</strong> {where}: {quoted}.",
+            "cannot tell": f"<strong>Cannot tell</strong> {where} whether {quoted}. {reason}",
+            "not run": f"<strong>Not measured</strong>: {quoted}. {reason}",
+        }[verdict].strip()
+    )
+
+
+def top(name: str, records: Sequence[Mapping[str, Any]], panels: Sequence[svg.Panel]) -> str:
+    """The top of a finding page: the answer, the evidence in each edition, the headline figure.
+
+    records: the page's claims in its order; the first is the one that is answered. panels: of its
+    headline, with their words (see `headline`).
+    """
+    first, *rest = records
+    figure = Markup("")
+    if panels:
+        words = panels[0]
+        figure = svg.headline(panels, words.x, words.y, words.chance)
+    return render(
+        "answer.html",
+        says=answer(first),
+        first=first,
+        others=counts(rest) + [("not run", n) for n in [_idle(rest)] if n],
+        figure=figure,
+        name=name,
+        published=any(panel.title == PUBLISHED for panel in panels),
+    )
+
+
+def _idle(records: Sequence[Mapping[str, Any]]) -> int:
+    return sum(r["verdict"] == "not run" for r in records)
+
+
+def claims_of_page(records: Sequence[Mapping[str, Any]]) -> str:
+    """A page's claims as lines of the ledger."""
+    return lines([with_link(r, f"#{r['id']}") for r in rows(records, "../")])
+
+
+def lines(found: Sequence[Row]) -> str:
+    """Claims as lines of the ledger; each leads to its ``links.page``."""
+    return render("lines.html", rows=found, scale=svg.scale())
+
+
+def with_link(row: Row, page: str) -> Row:
+    """A line that leads elsewhere."""
+    return {**row, "links": {**row["links"], "page": page}}
+
+
+PUBLISHED = "published"
+
+
+def headline(folder: Path, runs: Sequence[Mapping[str, Any]]) -> list[svg.Panel]:
+    """The panels of a page's headline: the paper's numbers, recorded runs, this run's.
+
+    folder: the page's; runs: its recorded ones.
+    """
+    own = _read(folder, "")
+    kept = [_read(run["folder"], f", run {run['run']}") for run in runs]
+    found = [panel for panel in (*kept, own) if panel and panel.lines]
+    if not found:
+        return []
+    words = own or found[0]
+    return [panel for panel in [_published(words), *found] if panel.lines]
+
+
+def _read(folder: Path, of: str) -> svg.Panel | None:
+    """The headline that a run has left in its folder."""
+    path = folder / "headline.json"
+    if not path.exists():
+        return None
+    h = read_json(path)
+    about = {key: h[key] for key in ("x", "y", "chance", "paper", "claim")}
+    return svg.Panel(f"{EDITIONS[h['edition']]}{of}", h["lines"], **about)
+
+
+def _published(words: svg.Panel) -> svg.Panel:
+    """The paper's own numbers of a headline: those that say ``at: [series, x]``."""
+    lines: dict[str, list[list[Any]]] = {}
+    for p in claims.claim(words.paper, words.claim)["published"]:
+        if "at" in p:
+            series, x = p["at"]
+            value = p["value"] / 100 if p["unit"] == "%" else p["value"]
+            rounded = "" if p["exact"] else "read off or rounded; "
+            remark = f"{p['model']}, {p['condition']}; {rounded}{p['where']}"
+            lines.setdefault(series, []).append([x, value, None, None, None, remark])
+    about = {"x": words.x, "y": words.y, "paper": words.paper, "claim": words.claim}
+    return svg.Panel(PUBLISHED, lines, chance=words.chance, **about)
+
+
+def headline_table(panels: Sequence[svg.Panel]) -> pd.DataFrame:
+    """A headline's numbers as a table."""
+    columns = ["panel", "series", "x", "value", "low", "high", "n", "remark"]
+    return pd.DataFrame(list(svg.flat(panels)), columns=columns)

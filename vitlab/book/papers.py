@@ -1,0 +1,122 @@
+"""A page for each paper: what it says, its claims with all evidence, its checks and cautions."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vitlab import claims
+from vitlab.book import front
+from vitlab.markup import Markup, render
+
+
+def pages(records: Sequence[Mapping[str, Any]], address: str) -> dict[str, str]:
+    """Markdown by name: ``index`` and a page for each paper that a record is of.
+
+    address: the repository's, for links to the commits; none if empty.
+    """
+    found = front.rows(records, "../../")
+    rows = {p: [r for r in found if r["paper"] == p] for p in claims.papers()}
+    made = {
+        paper: _page(claims.papers()[paper], own, address) for paper, own in rows.items() if own
+    }
+    listed = [
+        {
+            **claims.papers()[paper],
+            "rows": own,
+            "measured": sum(r["edition"] is not None for r in own),
+            "counts": front.counts(own),
+        }
+        for paper, own in rows.items()
+        if own
+    ]
+    return {"index": render("papers.md", papers=listed), **made}
+
+
+def _page(paper: Mapping[str, Any], rows: Sequence[front.Row], address: str) -> str:
+    since = held_since(claims.papers_folder() / f"{paper['id']}.yml")
+    shown = []
+    for r in rows:
+        # On its own page a claim's address is its id; there too it leads to itself.
+        links = {**r["links"], "id": r["claim"], "claim": f"#{r['claim']}"}
+        held = dict(since.get(r["claim"], {}))
+        if held and address and held["commit"] != NOT_YET:
+            held["link"] = f"{address}/commit/{held['commit']}"
+        card = Markup(claims.card(paper["id"], r["claim"], r["editions"], links, held))
+        cited = f"book/papers/{paper['id']}.html#{r['claim']}"
+        shown.append({**r, "card": card, "cited": cited})
+    return render(
+        "paper.md",
+        paper={"arxiv": "", "code": "", **paper},
+        method=[text for text in str(paper.get("method", "")).split("\n\n") if text.strip()],
+        cautions=[c for c in paper.get("cautions", ()) if not c.startswith("known:")],
+        table=Markup(front.lines([front.with_link(r, f"#{r['claim']}") for r in rows])),
+        rows=shown,
+    )
+
+
+NOT_YET = "not committed yet"
+
+
+def held_since(path: Path) -> dict[str, dict[str, str]]:
+    """The commit that first held the check of each claim as it stands: claim -> commit, date.
+
+    That is the latest of its lines' commits. Empty where git or the history is not there.
+    """
+    by_line = _blame(path)
+    history = [NOT_YET, *_git(path, "log", "--format=%H").splitlines()]  # the newest first
+    age = {commit: k for k, commit in enumerate(history)}
+    found = {}
+    for claim, lines in _check_lines(path.read_text()).items():
+        known = [by_line[line] for line in lines if line in by_line]
+        if known:
+            commit, time = min(known, key=lambda one: age.get(one[0], len(age)))
+            day = datetime.fromtimestamp(time, UTC).date().isoformat()
+            short = commit if commit == NOT_YET else commit[:10]
+            found[claim] = {"commit": short, "date": day, "link": ""}
+    return found
+
+
+def _check_lines(text: str) -> dict[str, list[int]]:
+    """The lines, from 1, of each claim's ``check`` and ``primary``."""
+    root: Any = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    claims_ = next(value for key, value in root.value if key.value == "claims")
+    spans = {}
+    for claim in claims_.value:
+        parts = {key.value: (key, value) for key, value in claim.value}
+        lines: set[int] = set()
+        for name in ("check", "primary"):
+            key, value = parts[name]
+            last = value.end_mark.line + (value.end_mark.column > 0)
+            lines |= set(range(key.start_mark.line + 1, max(last, key.start_mark.line + 1) + 1))
+        spans[parts["id"][1].value] = sorted(lines)
+    return spans
+
+
+def _blame(path: Path) -> dict[int, tuple[str, int]]:
+    """Of each line of a file: the commit that it is from, and when that was."""
+    found: dict[int, tuple[str, int]] = {}
+    commit, line = "", 0
+    for text in _git(path, "blame", "--line-porcelain").splitlines():
+        word, *rest = text.split(" ")
+        if len(word) == 40 and len(rest) >= 2:
+            commit, line = word if int(word, 16) else NOT_YET, int(rest[1])
+        elif word == "committer-time":
+            found[line] = commit, int(rest[0])
+    return found
+
+
+def _git(path: Path, *command: str) -> str:
+    """What git says of a file; empty where there is no git, or no history."""
+    try:
+        done = subprocess.run(
+            ["git", *command, "--", path.name], cwd=path.parent, capture_output=True, text=True
+        )
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""

@@ -1,0 +1,335 @@
+"""Small figures as inline SVG: an interval against its bound, and a page's headline.
+
+A browser shows a point's title when it is pointed at, so they need no script; text and axes take
+the page's colours, light or dark.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from vitlab.looks import MARKERS, colour, group_of
+from vitlab.markup import Markup, inert, number
+
+# --- an interval against its bound ----------------------------------------------------------------
+
+WIDE, HIGH = 200, 24  # of an interval's drawing
+TICKS = 0.01, 0.1, 0.5  # distances from the bound that have a line
+
+
+def support(value: float, demand: str) -> float:
+    """How far a value lies on the side that supports a demand: > 0 there, < 0 on the other.
+
+    >>> support(0.3, "> 0.1"), support(0.3, "< 0.1"), support(-0.01, "within 0.02")
+    (0.2, -0.2, 0.01)
+    """
+    kind, bound = demand.split()[0], float(demand.split()[-1])
+    away = {">": value - bound, "<": bound - value, "within": bound - abs(value)}[kind]
+    return round(away, 9)
+
+
+def supports(low: float, high: float, demand: str) -> tuple[float, float]:
+    """`support` of an interval, its lower end first."""
+    ends = [support(low, demand), support(high, demand)]
+    if demand.startswith("within") and low < 0 < high:
+        ends.append(support(0, demand))
+    return min(ends), max(ends)
+
+
+def across(away: float) -> float:
+    """Where a distance from the bound lies in a drawing: on a square-root scale, 1 at the edge."""
+    root = math.copysign(math.sqrt(min(abs(away), 1)), away)
+    return round(WIDE / 2 + root * (WIDE / 2 - 6), 1)
+
+
+def bar(e: Mapping[str, Any], known: float | None = None) -> Markup:
+    """What an edition says of a claim, as an interval and its bound; right of it supports.
+
+    e: an edition of the ledger. known: the published value, where levels compare, as a tick.
+    """
+    if e.get("value") is None or e.get("low") is None or e.get("high") is None:
+        return Markup("")
+    low, high = supports(e["low"], e["high"], e["demand"])
+    middle = y = HIGH / 2
+    said = (
+        f"{e['primary']}: {number(e['value'])} [{number(e['low'])}, {number(e['high'])}], "
+        f"asked {e['demand']}, n = {e['n']:,}"
+    )
+    left, right, at = across(low), across(high), across(support(e["value"], e["demand"]))
+    grid = "".join(
+        f'<line class="tick" x1="{across(d)}" x2="{across(d)}" y1="6" y2="{HIGH - 6}"/>'
+        for tick in TICKS
+        for d in (-tick, tick)
+    )
+    paper = ""
+    if known is not None:
+        x = across(support(known, e["demand"]))
+        paper = (
+            f'<path class="known" d="M{x} 2v{HIGH - 4}"><title>published: {known:g}</title></path>'
+        )
+    return Markup(
+        f'<svg class="bar" viewBox="0 0 {WIDE} {HIGH}" width="{WIDE}" height="{HIGH}" role="img" '
+        f'aria-label="{inert(said)}"><title>{inert(said)}</title>'
+        f'<line class="axis" x1="2" x2="{WIDE - 2}" y1="{y}" y2="{y}"/>{grid}'
+        f'<line class="bound" x1="{WIDE / 2}" x2="{WIDE / 2}" y1="1" y2="{HIGH - 1}"/>{paper}'
+        f'<line class="ci" x1="{left}" x2="{max(right, left + 2)}" y1="{y}" y2="{y}"/>'
+        f'<circle class="dot" cx="{at}" cy="{middle}" r="4.5"/></svg>'
+    )
+
+
+def scale() -> Markup:
+    """What a drawing's ticks mean, for the head of a column."""
+    words = "".join(
+        f'<text x="{across(d)}" y="10" text-anchor="middle">{text}</text>'
+        for d, text in ((-0.5, "−.5"), (-0.1, "−.1"), (0, "bound"), (0.1, ".1"), (0.5, ".5"))
+    )
+    label = "distance from the bound, square-root scale; right of it supports the claim"
+    return Markup(
+        f'<svg class="bar" viewBox="0 0 {WIDE} 14" width="{WIDE}" height="14" role="img" '
+        f'aria-label="{label}"><title>{label}</title>{words}</svg>'
+    )
+
+
+# --- a page's headline ----------------------------------------------------------------------------
+
+Point = Sequence[Any]  # x, value, low, high, n, remark; all but x and value may be None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of a headline: what a run, or the paper, has found.
+
+    lines: series -> its points; x is a number, or a text: then each text has a row. x, y, chance:
+    the words of the axes, and what guessing would reach. paper, claim: whose published numbers
+    belong beside it. Shows itself in a notebook.
+    """
+
+    title: str
+    lines: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+    x: str = ""
+    y: str = ""
+    chance: float | None = None
+    paper: str = ""
+    claim: str = ""
+
+    def _repr_html_(self) -> str:
+        return headline([self], self.x, self.y, self.chance)
+
+
+PANEL = 340, 236  # width and height, the plot with its words
+LEFT, RIGHT, TOP, BOTTOM = 42, 12, 8, 36
+
+
+def headline(panels: Sequence[Panel], x: str, y: str, chance: float | None = None) -> Markup:
+    """Panels side by side on one scale: points with intervals, a line through those over numbers.
+
+    Every point says model, level, value, interval and n when it is pointed at.
+    """
+    panels = [replace(panel, lines=_whole(panel.lines)) for panel in panels]
+    points = [point for panel in panels for line in panel.lines.values() for point in line]
+    if not points:
+        return Markup("")
+    texts = any(isinstance(point[0], str) for point in points)
+    draw = _rows if texts else _curves
+    ends = [v for p in points for v in p[1:4] if v is not None] + [chance] * (chance is not None)
+    span = _ticks(min(ends), max(ends))
+    shown = [draw(panel, points, span, x, y, chance) for panel in panels]
+    names = list(dict.fromkeys(name for panel in reversed(panels) for name in panel.lines))
+    second = _second(names)
+    legend = "".join(
+        f'<span style="--c:{colour(group_of(name))}"><svg viewBox="-6 -6 12 12" width="12" '
+        f'height="12" aria-hidden="true">{_mark(name, 0, 0, name in second)}</svg> '
+        f"{inert(name)}</span>"
+        for name in names
+    )
+    return Markup(
+        f'<div class="headline"><div class="legend">{legend}</div>'
+        f'<div class="panels">{"".join(shown)}</div></div>'
+    )
+
+
+def _whole(lines: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
+    """Lines whose points have all six parts."""
+    return {name: [[*p, None, None, None, None][:6] for p in line] for name, line in lines.items()}
+
+
+def _curves(
+    panel: Panel,
+    points: Sequence[Point],
+    span: Sequence[float],
+    x: str,
+    y: str,
+    chance: float | None,
+) -> str:
+    wide, high = PANEL
+    xs = sorted({float(p[0]) for p in points})
+    log = xs[0] > 0 and xs[-1] / xs[0] >= 16
+
+    def at(value: float) -> float:
+        low, top = (math.log(xs[0]), math.log(xs[-1])) if log else (xs[0], xs[-1])
+        share = ((math.log(value) if log else value) - low) / ((top - low) or 1)
+        return round(LEFT + 6 + share * (wide - LEFT - RIGHT - 12), 1)
+
+    def up(value: float) -> float:
+        share = (value - span[0]) / (span[-1] - span[0])
+        return round(high - BOTTOM - share * (high - BOTTOM - TOP), 1)
+
+    parts = [
+        f'<line class="tick" x1="{LEFT}" x2="{wide - RIGHT}" y1="{up(t)}" y2="{up(t)}"/>'
+        f'<text x="{LEFT - 5}" y="{up(t) + 4}" text-anchor="end">{_plain(t)}</text>'
+        for t in span
+    ]
+    labels = [v for v in (xs if log else _ticks(xs[0], xs[-1])) if xs[0] <= v <= xs[-1]]
+    parts += [
+        f'<text x="{at(v)}" y="{high - BOTTOM + 15}" text-anchor="middle">{_plain(v)}</text>'
+        for v in labels[:: -(-len(labels) // 8)]
+    ]
+    parts.append(_words(x, (wide + LEFT) / 2, high - 4))
+    if chance is not None:
+        parts.append(
+            f'<line class="chance" x1="{LEFT}" x2="{wide - RIGHT}" '
+            f'y1="{up(chance)}" y2="{up(chance)}"><title>chance: {chance:.3g}</title></line>'
+        )
+    for name, line in panel.lines.items():
+        line = sorted(line, key=lambda p: p[0])
+        band = [p for p in line if p[2] is not None and p[3] is not None]
+        ring = [(p[0], p[2]) for p in band] + [(p[0], p[3]) for p in reversed(band)]
+        edge = " ".join(f"{at(float(a))},{up(b)}" for a, b in ring)
+        path = " ".join(f"{at(float(p[0]))},{up(p[1])}" for p in line)
+        parts.append(f'<g style="--c:{colour(group_of(name))}">')
+        parts.append(f'<polygon class="band" points="{edge}"/>' if len(band) > 1 else "")
+        joined = 1 < len(line) == len({p[0] for p in line})  # several models at a place: no line
+        parts.append(f'<polyline class="line" points="{path}"/>' if joined else "")
+        hollow = name in _second([*panel.lines])
+        parts += [_point(name, p, at(float(p[0])), up(p[1]), x, hollow) for p in line]
+        parts.append("</g>")
+    return _panel(panel, "".join(parts), y, wide, high)
+
+
+def _rows(
+    panel: Panel,
+    points: Sequence[Point],
+    span: Sequence[float],
+    x: str,
+    y: str,
+    chance: float | None,
+) -> str:
+    names = list(dict.fromkeys(str(p[0]) for line in panel.lines.values() for p in line))
+    step = max(20, 8 * len(panel.lines) + 6)
+    wide, left = PANEL[0], min(150, 14 + 6.2 * max(map(len, names), default=0))
+    high = TOP + step * len(names) + BOTTOM
+
+    def at(value: float) -> float:
+        share = (value - span[0]) / (span[-1] - span[0])
+        return round(left + share * (wide - left - RIGHT), 1)
+
+    bottom = high - BOTTOM
+    parts = [
+        f'<line class="tick" x1="{at(t)}" x2="{at(t)}" y1="{TOP}" y2="{bottom}"/>'
+        f'<text x="{at(t)}" y="{bottom + 15}" text-anchor="middle">{_plain(t)}</text>'
+        for t in span[:: -(-len(span) // 6)]
+    ]
+    parts += [
+        f'<text x="{left - 6}" y="{TOP + step * (k + 0.5) + 4}" text-anchor="end">'
+        f"{inert(_short(name))}<title>{inert(name)}</title></text>"
+        for k, name in enumerate(names)
+    ]
+    parts.append(_words(y, (wide + left) / 2, high - 4))
+    if chance is not None:
+        parts.append(
+            f'<line class="chance" x1="{at(chance)}" x2="{at(chance)}" y1="{TOP}" '
+            f'y2="{bottom}"><title>chance: {chance:.3g}</title></line>'
+        )
+    for k, (name, line) in enumerate(panel.lines.items()):
+        shift = (k - (len(panel.lines) - 1) / 2) * 8
+        parts.append(f'<g style="--c:{colour(group_of(name))}">')
+        for p in line:
+            place = TOP + step * (names.index(str(p[0])) + 0.5) + shift
+            if p[2] is not None and p[3] is not None:
+                ends = f'x1="{at(p[2])}" x2="{at(p[3])}" y1="{place}" y2="{place}"'
+                parts.append(f'<line class="line" {ends}/>')
+            hollow = name in _second([*panel.lines])
+            parts.append(_point(name, p, at(p[1]), place, "", hollow))
+        parts.append("</g>")
+    return _panel(panel, "".join(parts), "", wide, high)
+
+
+def _panel(panel: Panel, drawn: str, y: str, wide: float, high: float) -> str:
+    ends = {name: [line[0], *line[1:][-1:]] for name, line in panel.lines.items() if line}
+    text = "; ".join(
+        f"{name} " + " to ".join(f"{number(p[1])} at {_x(p[0])}" for p in shown)
+        for name, shown in ends.items()
+    )
+    beside = f'<span class="y">{inert(y)}</span>' if y else ""
+    return (
+        f"<figure><figcaption>{inert(panel.title)}{beside}</figcaption>"
+        f'<svg role="img" aria-label="{inert(f"{panel.title}: {text}")}" '
+        f'viewBox="0 0 {wide} {round(high)}">{drawn}</svg></figure>'
+    )
+
+
+def _point(name: str, p: Point, x: float, y: float, what: str, hollow: bool) -> str:
+    where, value, low, high, n, remark = p
+    said = f"{name}, {_x(where)}{f' ({what})' if what else ''}: {number(value)}"
+    if low is not None and high is not None:
+        said += f" [{number(low)}, {number(high)}]"
+    said += f", n = {n:,}" if n else ""
+    said += f"; {remark}" if remark else ""
+    return (
+        f'<g class="point"><circle class="near" cx="{x}" cy="{y}" r="9"/>'
+        f"{_mark(name, x, y, hollow)}<title>{inert(said)}</title></g>"
+    )
+
+
+_SHAPES = {"s": "m-3.3 -3.3h6.6v6.6h-6.6z", "^": "m0 -4.4l4.2 7.4h-8.4z"}
+_DIAMOND = "m0 -4.6l4.6 4.6l-4.6 4.6l-4.6 -4.6z"
+
+
+def _mark(name: str, x: float, y: float, hollow: bool = False) -> str:
+    """A series' mark, as its group has it; hollow: for the second series of a group."""
+    css = "mark hollow" if hollow else "mark"
+    shape = MARKERS.get(group_of(name), "o")
+    if shape == "o":
+        return f'<circle class="{css}" cx="{x}" cy="{y}" r="3.6"/>'
+    return f'<path class="{css}" d="M{x} {y}{_SHAPES.get(shape, _DIAMOND)}"/>'
+
+
+def _second(names: Sequence[str]) -> set[str]:
+    """The series that are not the first of their group."""
+    groups = [group_of(name) for name in names]
+    return {name for k, name in enumerate(names) if groups[k] in groups[:k]}
+
+
+def _words(text: str, x: float, y: float) -> str:
+    return f'<text class="words" x="{x}" y="{y}" text-anchor="middle">{inert(text)}</text>'
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Four to seven round numbers from at most `low` to at least `high`."""
+    step = 10 ** math.floor(math.log10(max(high - low, 1e-9)))
+    step = next(step * k for k in (0.2, 0.25, 0.5, 1, 2) if (high - low) / (step * k) <= 5)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(k * step, 9) for k in range(first, max(last, first + 1) + 1)]
+
+
+def _plain(value: float) -> str:
+    return f"{value:.4g}".replace("-", "−")
+
+
+def _x(where: Any) -> str:
+    return where if isinstance(where, str) else f"{where:.3g}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 22 else f"{name[:20]}…"
+
+
+def flat(panels: Sequence[Panel]) -> Iterator[list[Any]]:
+    """A headline's numbers as rows: panel, series, x, value, low, high, n, remark."""
+    for panel in panels:
+        for name, line in _whole(panel.lines).items():
+            for point in line:
+                yield [panel.title, name, *point]
