@@ -151,7 +151,9 @@ class Lab:
             self.images = read(self.given["images"], n=self.n_images, seed=self.seed)
             self.mini = self.images.classes == "stimuli"
             self.chance = 1 / len(self.images.categories)
-            print(f"profile {profile}: {len(self.images)} images of {self.images.name}")
+            own = self.given["images"] != start["images"]
+            whose = "your choice" if own else f"profile {profile}"
+            print(f"{whose}: {len(self.images)} images of {self.images.name}")
         if "models" in self.given:
             loaded = load_all(self.given["models"], self.device, self.out)
             self.models = self.able(need, [change(net) for net in loaded])

@@ -7,6 +7,8 @@ user, a file system or a model hub came up with; on its way into a page it passe
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,17 @@ def sentence(text: str) -> str:
 
 # The editions in words, the nearest to the papers first.
 EDITIONS = {"imagenet": "ImageNet", "photos": "photographs", "mini": "miniature"}
+
+
+@contextmanager
+def calling(**names: str) -> Iterator[None]:
+    """Call editions otherwise for a while: pictures of a reader's own are no ImageNet."""
+    before = dict(EDITIONS)
+    EDITIONS.update(names)
+    try:
+        yield
+    finally:
+        EDITIONS.update(before)
 
 
 _TEMPLATES = Environment(

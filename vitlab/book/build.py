@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -47,6 +47,7 @@ from vitlab.files import (
     write_json,
     write_text,
 )
+from vitlab.markup import calling
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -119,7 +120,8 @@ def build(
         print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
         if site:
             settings = {"profile": profile, **(parameters or {})} if own else {}
-            _site(root, base, states, records, settings, pdf)
+            with calling(imagenet="your run") if parameters else nullcontext():
+                _site(root, base, states, records, settings, pdf)
     for result in failed:
         print(f"FAILED {result.page.name}: {result.error}", file=sys.stderr)
     return 1 if failed else 0

@@ -33,7 +33,7 @@ THEMES = (
     "language",
     "architecture",
 )
-WHERE = {"imagenet": "on ImageNet", "photos": "on photographs", "mini": "in miniature"}
+WHERE = {"ImageNet": "on ImageNet", "photographs": "on photographs", "miniature": "in miniature"}
 
 
 def rows(records: Iterable[Mapping[str, Any]], root: str) -> list[Row]:
@@ -131,7 +131,8 @@ def answer(record: Mapping[str, Any]) -> Markup:
     <strong>Seen</strong> in miniature: A is B.
     """
     short, verdict = inert(record["short"] or record["claim"]), record["verdict"]
-    where = WHERE.get(record["edition"] or "", "")
+    setting = EDITIONS.get(record["edition"] or "", "")
+    where = WHERE.get(setting, f"in {setting}") if setting else ""
     if verdict in ("seen", "holds"):
         return Markup(f"<strong>{verdict.capitalize()}</strong> {where}: {short}.")
     quoted = f"“{short}”"
