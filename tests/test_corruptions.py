@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.stats import ttest_1samp
 
 from vitlab import statistics as stats
-from vitlab.conditions import Batch, corruptions
+from vitlab.conditions import Batch, cifar_c, corruptions
 from vitlab.images import load
 from vitlab.rng import generator
 from vitlab.statistics.corruption import mean_error
@@ -240,3 +240,97 @@ def test_an_mce_as_a_ratio_of_sums_counts_the_references_chance():
     assert (error("mine") - error("theirs")).interval[1:3] == pytest.approx((low, high))
     assert error("mine").edges == pytest.approx((0, 1 - 1 / 16))
     assert error("nobody").lacks == "nobody"
+
+
+# What make_cifar_c.py of the same place makes of `small_pattern` at severity 3, NumPy seeded by 3:
+# every eighth pixel, mean over colours. Its motion blur and snow need ImageMagick; its impulse
+# noise draws otherwise in today's scikit-image.
+RELEASED_SMALL = {
+    "gaussian_noise": [
+        [174.3, 144.3, 102.7, 125.3], [183.0, 77.3, 70.7, 194.0],
+        [93.7, 30.3, 148.3, 175.0], [71.7, 121.7, 131.3, 210.3],
+    ],
+    "shot_noise": [
+        [160.3, 145.7, 111.7, 154.0], [160.3, 69.3, 75.0, 185.7],
+        [101.7, 53.3, 161.7, 160.3], [52.3, 112.0, 133.7, 199.3],
+    ],
+    "defocus_blur": [
+        [163.7, 148.7, 103.3, 135.3], [151.7, 68.7, 81.3, 203.7],
+        [108.0, 55.0, 163.0, 164.0], [59.3, 113.3, 134.3, 209.3],
+    ],
+    "glass_blur": [
+        [156.3, 155.0, 116.0, 137.0], [152.0, 70.0, 71.3, 173.0],
+        [115.0, 50.0, 151.3, 163.7], [64.7, 87.3, 131.7, 217.3],
+    ],
+    "zoom_blur": [
+        [165.0, 147.0, 101.0, 122.7], [149.7, 72.0, 71.7, 183.0],
+        [107.3, 50.7, 154.0, 169.0], [60.7, 100.7, 135.0, 208.0],
+    ],
+    "frost": [
+        [208.3, 213.3, 183.3, 201.7], [212.0, 153.3, 151.7, 255.0],
+        [183.3, 133.3, 220.0, 201.0], [135.3, 183.7, 195.7, 255.0],
+    ],
+    "fog": [
+        [143.0, 155.0, 134.3, 125.7], [119.3, 96.0, 104.3, 148.0],
+        [94.7, 93.3, 143.7, 112.7], [82.3, 141.7, 145.0, 163.0],
+    ],
+    "brightness": [
+        [174.3, 178.3, 129.7, 159.3], [170.0, 96.3, 101.0, 241.7],
+        [136.3, 76.0, 191.3, 168.3], [82.0, 136.3, 156.7, 248.0],
+    ],
+    "contrast": [
+        [142.7, 136.7, 118.7, 131.0], [137.7, 104.3, 109.3, 159.3],
+        [120.7, 98.7, 143.0, 142.3], [100.7, 123.0, 130.3, 162.0],
+    ],
+    "elastic_transform": [
+        [146.7, 162.7, 106.0, 141.3], [160.0, 88.7, 77.0, 211.7],
+        [150.0, 46.3, 148.7, 166.0], [122.3, 62.0, 132.7, 206.7],
+    ],
+    "pixelate": [
+        [164.7, 149.7, 104.0, 139.7], [152.3, 68.7, 81.0, 211.7],
+        [109.0, 54.7, 164.7, 164.7], [57.0, 118.7, 135.0, 197.3],
+    ],
+    "jpeg_compression": [
+        [164.0, 154.3, 102.3, 134.3], [151.0, 67.3, 75.7, 211.3],
+        [109.7, 50.0, 173.7, 152.7], [62.0, 117.3, 123.3, 221.7],
+    ],
+}  # fmt: skip
+
+
+def small_pattern():
+    y, x = np.mgrid[:32, :32]
+    red, green = 127 + 120 * np.sin(x / 5 + y / 9), 127 + 100 * np.cos(x * y / 60)
+    return np.stack([red, green, x * 7.5 + y * 0.3], -1).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", RELEASED_SMALL)
+def test_at_32_px_they_are_those_of_the_released_cifar_10_c(name):
+    np.random.seed(3)
+    shown = cifar_c.BY_NAME[name](small_pattern(), 3, imagecorruptions.corruptions)
+    every_eighth = np.clip(shown, 0, 255).astype(np.uint8)[4::8, 4::8].mean(-1)
+    # Decoders and sums may round otherwise on another machine.
+    assert np.abs(every_eighth - RELEASED_SMALL[name]).max() < 1.1
+
+
+def test_impulse_noise_and_snow_at_32_px_do_what_they_say():
+    picture = np.full((32, 32, 3), 128, np.uint8)
+    shares = []
+    for severity, share in enumerate((0.01, 0.02, 0.03, 0.05, 0.07), 1):
+        shown = [corruptions.corrupt(picture, "impulse_noise", severity, s, "a") for s in range(9)]
+        values = np.stack(shown)
+        assert set(np.unique(values)) <= {0, 128, 255}
+        shares.append((values != 128).mean())
+        assert abs(shares[-1] - share) < 4 * np.sqrt(share / values.size)
+    snowed = [corruptions.corrupt(picture, "snow", s, 0, "a").astype(float) for s in (1, 5)]
+    assert 128 < snowed[0].mean() < snowed[1].mean()
+    moved = corruptions.corrupt(small_pattern(), "motion_blur", 5, 0, "a").astype(float)
+    rough = np.abs(np.diff(small_pattern().astype(float), axis=1)).mean()
+    assert np.abs(np.diff(moved, axis=1)).mean() < rough, "a blurred picture changes less"
+
+
+def test_the_corruptions_of_a_size_are_chosen_by_the_size():
+    for side, kept in [(32, 0.15), (64, 0.05)]:  # CIFAR-10-C's and ImageNet-C's least contrast
+        picture = np.asarray(Image.fromarray(small_pattern()).resize((side, side)))
+        shown = corruptions.corrupt(picture, "contrast", 5, 0, "a").astype(float)
+        ratio = shown.std((0, 1)) / picture.std((0, 1))
+        assert ratio == pytest.approx(kept, abs=0.01)

@@ -1,9 +1,9 @@
 """The 15 common corruptions of ImageNet-C at five severities (Hendrycks & Dietterich 2019).
 
-Thirteen are computed by the package imagecorruptions (``pip install 'vitlab[corruptions]'``). Its
-constants are the paper's, made for 224 px. Its elastic transform and its frost are not those of
-ImageNet-C, which are here. Unlike the files of ImageNet-C, images are not stored as JPEG after a
-corruption.
+Images of 32 px get CIFAR-10-C's, whose constants are others (see `cifar_c`). Of all others thirteen
+are computed by the package imagecorruptions (``pip install 'vitlab[corruptions]'``). Its constants
+are the paper's, made for 224 px. Its elastic transform and its frost are not those of ImageNet-C,
+which are here. Unlike the files of ImageNet-C, images are not stored as JPEG after a corruption.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
 
+from vitlab.conditions import cifar_c
 from vitlab.conditions.condition import Batch, Condition
 from vitlab.files import nearest
 from vitlab.rng import generator
@@ -56,11 +57,12 @@ def corrupt(picture: np.ndarray, name: str, severity: int, seed: int, image_id: 
     Its randomness depends on name, severity, seed and image id alone, and NumPy's global random
     state is left as it was.
 
-    Raises ImportError where the package is missing.
+    Raises ImportError where the package is missing, KeyError at 32 px for what CIFAR-10-C lacks.
     """
     library = _library()
     number = int(generator("corruption", name, severity, seed, image_id).integers(2**32))
-    if name in _OURS:
+    small = cifar_c.BY_NAME[name] if picture.shape[:2] == (cifar_c.SIZE, cifar_c.SIZE) else None
+    if name in _OURS and not small:
         shown = _OURS[name](picture, severity, np.random.RandomState(number))
         return np.clip(shown, 0, 255).astype(np.uint8)
     own = {"seed": number} if name in _SEEDED else {}
@@ -68,6 +70,9 @@ def corrupt(picture: np.ndarray, name: str, severity: int, seed: int, image_id: 
         state = np.random.get_state()
         np.random.seed(number)
         try:
+            if small:
+                shown = small(picture, severity, library.corruptions)
+                return np.clip(shown, 0, 255).astype(np.uint8)
             return library.corrupt(picture, severity=severity, corruption_name=name, **own)
         finally:
             np.random.set_state(state)
