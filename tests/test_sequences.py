@@ -63,7 +63,7 @@ def test_a_sequence_has_its_frames_and_depends_on_the_image_alone(name, batch):
         assert near < (film[:, 15:] - film[:, :-15]).abs().mean() / 2
 
 
-@pytest.mark.parametrize(("size", "scale"), [(64, 0.025), (224, 0.03)])
+@pytest.mark.parametrize(("size", "scale"), [(32, 0.02), (64, 0.025), (224, 0.03)])
 def test_gaussian_noise_is_new_in_each_frame_and_has_the_released_strength(size, scale):
     grey = Batch(torch.full((1, 3, size, size), 128 / 255), ("grey",), torch.arange(1))
     noise = whole(sequences.sequence(grey, "gaussian_noise", 9))[0, 1:] - 128
@@ -71,7 +71,7 @@ def test_gaussian_noise_is_new_in_each_frame_and_has_the_released_strength(size,
     assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.05
 
 
-@pytest.mark.parametrize(("size", "photons"), [(64, 500), (224, 300)])
+@pytest.mark.parametrize(("size", "photons"), [(32, 700), (64, 500), (224, 300)])
 def test_shot_noise_varies_as_the_mean_does(size, photons):
     for level in (51, 128):
         grey = Batch(torch.full((1, 3, size, size), level / 255), ("grey",), torch.arange(1))
@@ -183,7 +183,9 @@ def test_black_is_brightened_to_grey():
     assert (film[30] == round(0.3 * 255)).all()
 
 
-@pytest.mark.parametrize(("size", "setting"), [(64, (0.28, 2, 10, 2.5)), (224, (0.3, 3, 14, 4))])
+@pytest.mark.parametrize(
+    ("size", "setting"), [(32, (0.3, 2, 10, 2)), (64, (0.28, 2, 10, 2.5)), (224, (0.3, 3, 14, 4))]
+)
 def test_snow_is_the_released_recipe(size, setting):
     """The recipe in NumPy, SciPy and the corruption library's motion blur."""
     scale, zoom, radius, sigma = setting
@@ -213,3 +215,24 @@ def test_nonsense_is_refused(batch):
     for frames, start in [(1, None), (32, None), (16, 20), (5, -1)]:
         with pytest.raises(ValueError, match=f"got {frames} from"):
             sequences.sequence(batch, "tilt", frames, start=start)
+
+
+def test_at_32_px_steps_and_ranges_are_cifar_10_ps():
+    """The settings of make_cifar_p.py, against each perturbation written out."""
+    small = smooth(32)
+    still = picture(small)
+    film = {name: whole(sequences.sequence(small, name))[0] for name in sequences.NAMES}
+    blurred = sequences.motion_blur(small.pixels, 6, 1.8, 9 * (20 - 30))[0]
+    assert np.abs(film["motion_blur"][20] - blurred.permute(1, 2, 0).numpy() * 255).max() < 0.51
+    for i in (0, 30):
+        for y, x in [(3, 5), (16, 16)]:
+            h, s, v = colorsys.rgb_to_hsv(*still[y, x] / 255)
+            lit = min(max(v + (i - 15) * 0.015, 0), 1)
+            expected = np.array(colorsys.hsv_to_rgb(h, s, lit)) * 255
+            assert np.abs(film["brightness"][i, y, x] - expected).max() <= 1
+    assert (film["scale"][0][:4] == 0).all(), "70 % of the size leaves 4.8 rows black"
+    assert (film["scale"][0][6:-6, 6:-6] > 0).any()
+    assert np.array_equal(film["scale"][15], still)
+    small_tilt = np.abs(film["tilt"][0] - still).mean()
+    large_tilt = np.abs(whole(sequences.sequence(smooth(33), "tilt"))[0][0] - picture(smooth(33)))
+    assert small_tilt < large_tilt.mean(), "three quarters of the angle"

@@ -439,3 +439,40 @@ def test_cifar_that_is_absent_or_not_whole_is_refused(photographs):
         cifar.load("train")
     with pytest.raises(DataError, match="no split 'validation'; it has train, test"):
         cifar.load("validation")
+
+
+def test_a_draw_of_cifar_is_balanced_and_always_the_same(photographs):
+    place, arrays = photographs
+    for split, name in [("train", "data_batch_1.bin"), ("test", "test_batch.bin")]:
+        (place / name).write_bytes(binary(*arrays[split]))
+    cifar._decode.cache_clear()
+    x, y = arrays["train"]
+    whole = cifar.images(split="train")
+    assert whole.labels.tolist() == list(y)
+    assert np.array_equal(np.asarray(whole.picture(3)), x[3].transpose(1, 2, 0))
+    some, again = (cifar.images(13, seed=1, split="train") for _ in range(2))
+    assert some.fingerprint == again.fingerprint != whole.fingerprint
+    assert some.fingerprint != cifar.images(13, seed=2, split="train").fingerprint
+    assert some.table["id"].is_monotonic_increasing
+    counts = np.bincount(some.labels, minlength=10)
+    assert sorted(counts) == [1] * 7 + [2] * 3, "as even as 13 of ten classes can be"
+    with pytest.raises(DataError, match="10 images of test, not 11"):
+        cifar.images(11)
+
+
+def test_conflicts_are_recast_to_the_categories_that_cifar_shares(tmp_path):
+    from vitlab.images import cue_conflict
+
+    for name in ("cat/cat1-dog2.png", "boat/boat1-bottle2.png", "bear/bear1-cat1.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40), (9, 99, 199)).save(path)
+    for kind in ("car", "truck"):
+        (tmp_path / kind).mkdir()
+        Image.new("RGB", (40, 40)).save(tmp_path / kind / f"{kind}3-airplane1.png")
+    left = cifar.recast(cue_conflict(str(tmp_path)))
+    names = [cifar.CLASSES[i] for i in left.labels]
+    assert sorted(names) == ["automobile", "cat", "truck"]
+    textures = [cifar.CLASSES[i] for i in left.table["texture"]]
+    assert sorted(textures) == ["airplane", "airplane", "dog"]
+    assert left.classes == "cifar-10"

@@ -28,6 +28,7 @@ from vitlab.book import profiles, svg
 from vitlab.claims import Part as Part
 from vitlab.conditions import CLEAN, Batch, Condition, patchdrop
 from vitlab.files import write_json
+from vitlab.images import cifar
 from vitlab.images.images import Images
 from vitlab.images.load import cue_conflict, load, own
 from vitlab.inside.tokens import why_not
@@ -103,6 +104,10 @@ def shape_bias(models: Sequence[Model], images: Images, **how: Any) -> dict[str,
     }
 
 
+def _all_know(models: Sequence[Model], classes: str) -> bool:
+    return bool(models) and all(net.classes == classes for net in models)
+
+
 class Lab:
     """A page's parameters (as attributes), images, models by group, and folder.
 
@@ -114,7 +119,9 @@ class Lab:
     read: how images are read; by what the page's sizes say it needs, if None; not at all if False.
 
     Attributes beside the parameters: images, models, groups (name -> names of models), first (a
-    model of each group), size (pixels, of the first model), mini (rendered stimuli), chance.
+    model of each group), size (pixels, of the first model), side (cells of a ViT's patch grid along
+    a side: 14 at 224 px, 8 below), edition ("imagenet", "photos" or "mini"), mini and imagenet
+    (whether it is that edition), chance.
 
     Raises ValueError for an unknown page or profile, a parameter that is hidden by a module, and
     where no model of the run has what is needed.
@@ -145,17 +152,21 @@ class Lab:
         self.page, self.profile = page, profile
         self.models: list[Model] = []
         plots.style(self.out)
-        self.mini = self.given.get("images", "stimuli") == "stimuli"
+        loaded = []
+        if "models" in self.given:
+            loaded = load_all(self.given["models"], self.device, self.out)
         if "images" in self.given and read is not False:
             read = read or _READERS[self.given.get("needs", "")]
             self.images = read(self.given["images"], n=self.n_images, seed=self.seed)
-            self.mini = self.images.classes == "stimuli"
+            if self.images.classes == "imagenet-16" and _all_know(loaded, "cifar-10"):
+                self.images = cifar.recast(self.images)
             self.chance = 1 / len(self.images.categories)
             own = self.given["images"] != start["images"]
             whose = "your choice" if own else f"profile {profile}"
             print(f"{whose}: {len(self.images)} images of {self.images.name}")
+        self.edition = self._edition(loaded)
+        self.mini, self.imagenet = self.edition == "mini", self.edition == "imagenet"
         if "models" in self.given:
-            loaded = load_all(self.given["models"], self.device, self.out)
             self.models = self.able(need, [change(net) for net in loaded])
             if not self.models:
                 raise ValueError(
@@ -163,7 +174,18 @@ class Lab:
                     "and images= that go together, e.g. models=efficientnet-lite0 for photographs"
                 )
             self.size = self.models[0].size
+            self.side = 14 if self.size > 64 else 8
         self.regroup(lambda net: net.group)
+
+    def _edition(self, loaded: Sequence[Model]) -> claims.Edition:
+        """What kind of evidence this run is, by its images; without any, by its models."""
+        images = self.__dict__.get("images")
+        if images is None and self.given.get("images", "stimuli") == "stimuli":
+            return "mini"
+        photos = images.classes == "cifar-10" if images else _all_know(loaded, "cifar-10")
+        if images is not None and images.classes == "stimuli":
+            return "mini"
+        return "photos" if photos else "imagenet"
 
     def regroup(self, group_of: Callable[[Model], str]) -> None:
         """Give every model the group that is said of it, and print the groups if they change."""
@@ -425,8 +447,5 @@ class Lab:
         """What this page is measured on: its edition, models and images."""
         images = self.__dict__.get("images")
         about = f"{len(images)} images of {images.name}" if images else ""
-        photos = images is not None and images.classes == "cifar-10"
-        edition: claims.Edition = "mini" if self.mini else "photos" if photos else "imagenet"
-        return claims.Run(
-            edition, [net.name for net in self.models], about, images.name if images else ""
-        )
+        names = [net.name for net in self.models]
+        return claims.Run(self.edition, names, about, images.name if images else "")

@@ -1,4 +1,4 @@
-"""Three sizes of the same experiment: mini, colab, full.
+"""Four sizes of the same experiment: mini, photos, colab, full.
 
 ``notebooks/profiles.yml`` says what each size is: page -> profile -> parameter -> value, and under
 "every page" what holds for all. Parameters given by the reader win.
@@ -13,7 +13,7 @@ from typing import Any
 
 from vitlab.files import FileError, nearest, read_yaml
 
-PROFILES = ("mini", "colab", "full")
+PROFILES = ("mini", "photos", "colab", "full")
 EVERY = "every page"
 
 

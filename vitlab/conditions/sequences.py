@@ -2,20 +2,23 @@
 
 A sequence is an image under a perturbation that changes a little from frame to frame. Ranges and
 strengths are those of the released code (github.com/hendrycks/robustness, ``ImageNet-P/create_p``);
-noise and snow have weaker settings for 64 px there, used here up to that size. Where it differs:
+noise and snow have weaker settings for 64 px there, used here up to that size; images of 32 px and
+less get CIFAR-10-P's (``make_cifar_p.py``). Where it differs:
 
 - The released frames are stored as video. Here they are rounded to 8 bits and not compressed.
 - At 224 px the released code moves, turns and tilts an image of 256 px and crops it after that, so
   a little of the photograph comes in from outside. Here, as in the released code for 64 px, the
   image a model sees is moved itself, and what comes in is black.
-- Translation has 31 frames at every size (41 at 224 px there).
-- Motion blur has one setting, that of 224 px: the code for 64 px blurs before it shrinks.
+- Translation and motion blur have 31 frames at every size (there translation has 41 at 224 px and
+  16 at 32, motion blur 21 at 32).
+- Motion blur has one setting above 32 px, that of 224: the code for 64 px blurs before it shrinks.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +34,7 @@ FRAMES = 31
 # These begin with the image as it is. Noise is drawn anew in every frame, so a frame is compared
 # with the first one; frames of all other sequences with the one before.
 NOISES = ("gaussian_noise", "shot_noise")
-SMALL = 64  # pixels, up to which the weaker settings hold
+SMALL, TINY = 64, 32  # pixels, up to which the weaker settings hold, and those of CIFAR-10-P
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -66,6 +69,12 @@ def _random(
     return torch.from_numpy(np.stack(drawn)).to(batch.pixels)
 
 
+def _by_size(batch: Batch, tiny: Any, small: Any, large: Any) -> Any:
+    """The setting of a perturbation for images of a size."""
+    side = batch.pixels.shape[-1]
+    return tiny if side <= TINY else small if side <= SMALL else large
+
+
 def _noisy(batch: Batch, places: Sequence[int], noisy: Tensor) -> Tensor:
     """Frame 0 is the image, frame i the i-th of the noisy ones."""
     frames = torch.cat([batch.pixels[:, None], noisy], 1)
@@ -73,14 +82,14 @@ def _noisy(batch: Batch, places: Sequence[int], noisy: Tensor) -> Tensor:
 
 
 def _gaussian_noise(batch: Batch, places: Sequence[int], seed: int) -> Tensor:
-    scale = 0.025 if batch.pixels.shape[-1] <= SMALL else 0.03
+    scale = _by_size(batch, 0.02, 0.025, 0.03)
     shape = (places[-1], *batch.pixels.shape[1:])
     normal = _random(batch, "gaussian_noise", seed, lambda rng, _: rng.standard_normal(shape, "f4"))
     return _noisy(batch, places, batch.pixels[:, None] + scale * normal)
 
 
 def _shot_noise(batch: Batch, places: Sequence[int], seed: int) -> Tensor:
-    photons = 500 if batch.pixels.shape[-1] <= SMALL else 300
+    photons = _by_size(batch, 700, 500, 300)
     light = batch.pixels.cpu().double().clamp(0, 1).numpy() * photons
     shape = (places[-1], *batch.pixels.shape[1:])
     counts = _random(batch, "shot_noise", seed, lambda rng, k: rng.poisson(light[k], shape))
@@ -108,7 +117,8 @@ def motion_blur(pixels: Tensor, radius: int, sigma: float, angle: float) -> Tens
 
 
 def _motion_blur(batch: Batch, places: Sequence[int], seed: int) -> Tensor:
-    blurred = [motion_blur(batch.pixels, 10, 3, 4 * (i - 30)) for i in places]
+    radius, sigma, step = _by_size(batch, (6, 1.8, 9), (10, 3, 4), (10, 3, 4))
+    blurred = [motion_blur(batch.pixels, radius, sigma, step * (i - 30)) for i in places]
     return torch.stack(blurred, 1)
 
 
@@ -130,9 +140,10 @@ def _zoom_blur(batch: Batch, places: Sequence[int], seed: int) -> Tensor:
 
 def _brightness(batch: Batch, places: Sequence[int], seed: int) -> Tensor:
     value = batch.pixels.amax(1, keepdim=True)  # of HSV; hue and saturation are kept
+    step = _by_size(batch, 0.015, 0.02, 0.02)
     frames = []
     for i in places:
-        lit = (value + (i - 15) * 0.02).clamp(0, 1)
+        lit = (value + (i - 15) * step).clamp(0, 1)
         scaled = batch.pixels * lit / value.clamp_min(1e-6)
         frames.append(torch.where(value > 0, scaled, lit))
     return torch.stack(frames, 1)
@@ -147,15 +158,17 @@ def _rotate(batch: Batch, places: Sequence[int], seed: int) -> Tensor:
 
 
 def _scale(batch: Batch, places: Sequence[int], seed: int) -> Tensor:
-    return torch.stack([_affine(batch.pixels, scale=0.4 + 0.025 * i) for i in places], 1)
+    start, step = _by_size(batch, (0.7, 0.02), (0.4, 0.025), (0.4, 0.025))
+    return torch.stack([_affine(batch.pixels, scale=start + step * i) for i in places], 1)
 
 
 def _tilt(batch: Batch, places: Sequence[int], seed: int) -> Tensor:
     height, width = batch.pixels.shape[-2:]
     corners = [[0, 0], [width, 0], [width, height], [0, height]]
+    degrees = _by_size(batch, 0.75, 1, 1)
     frames = []
     for i in places:
-        tilted = [_tilted(x, y, i - 15, width, height) for x, y in corners]
+        tilted = [_tilted(x, y, degrees * (i - 15), width, height) for x, y in corners]
         frames.append(geometry.perspective(batch.pixels, corners, tilted, fill=[0.0]))
     return torch.stack(frames, 1)
 
@@ -176,8 +189,8 @@ def _tilted(x: float, y: float, degrees: float, width: int, height: int) -> list
 
 
 def _snow(batch: Batch, places: Sequence[int], seed: int) -> Tensor:
-    small = batch.pixels.shape[-1] <= SMALL
-    scale, zoom, radius, sigma = (0.28, 2, 10, 2.5) if small else (0.3, 3, 14, 4)
+    settings = (0.3, 2, 10, 2), (0.28, 2, 10, 2.5), (0.3, 3, 14, 4)
+    scale, zoom, radius, sigma = _by_size(batch, *settings)
     height, width = batch.pixels.shape[-2:]
     shape = (1, height, width)
     flakes = 0.05 + scale * _random(batch, "snow", seed, lambda rng, _: rng.normal(size=shape))

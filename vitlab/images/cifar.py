@@ -10,17 +10,20 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
 
 from vitlab.files import digest, whole
 from vitlab.images.catalogue import SUFFIXES, folder, path
-from vitlab.images.images import DataError
+from vitlab.images.images import DataError, Images, subset
+from vitlab.rng import generator
 
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -48,6 +51,60 @@ def fingerprint() -> str:
     """A key of the decoded pictures and labels. Raises DataError as `load` does."""
     with np.load(_decoded()) as kept:
         return str(kept["digest"])
+
+
+def images(n: int | None = None, seed: int = 0, split: str = "test") -> Images:
+    """Photographs of a split, or `n` of them, as many of each class as can be; in their order.
+
+    Raises DataError as `load` does, and for a split that has fewer.
+    """
+    pictures, labels = load(split)
+    if n is not None and n > len(labels):
+        raise DataError(f"CIFAR-10 has {len(labels):,} images of {split}, not {n:,}")
+    drawn = generator("cifar-10", seed, split).permutation(len(labels))
+    # The k-th of every class comes before the k+1-th of any: a draw of n is balanced.
+    rank = pd.Series(labels.numpy()[drawn]).groupby(labels.numpy()[drawn]).cumcount()
+    chosen = np.sort(drawn[np.argsort(rank, kind="stable")[:n]])
+    ids = [f"{split}/{i:05d}" for i in chosen]
+    return Images(
+        "cifar-10",
+        pd.DataFrame({"id": ids, "label": labels.numpy()[chosen]}),
+        CLASSES,
+        "cifar-10",
+        lambda i: Image.fromarray(pictures[int(chosen[i])].permute(1, 2, 0).numpy()),
+        None,
+        digest(fingerprint(), *ids),
+    )
+
+
+# What the 16 categories of Geirhos et al. share with CIFAR-10, and its names for them.
+SHARED = {
+    **{"airplane": "airplane", "bird": "bird", "boat": "ship", "car": "automobile"},
+    **{"cat": "cat", "dog": "dog", "truck": "truck"},
+}
+
+
+def recast(sixteen: Images) -> Images:
+    """The images, among those of Geirhos' 16 categories, that show categories of CIFAR-10.
+
+    Where texture is known it has to be one of them, too. Models shrink them to 32 px themselves.
+
+    Raises DataError where none is left.
+    """
+    known = {i: CLASSES.index(SHARED[c]) for i, c in enumerate(sixteen.categories) if c in SHARED}
+    named = [c for c in ("label", "shape", "texture") if c in sixteen.table]
+    usable = sixteen.table[named].isin(list(known)).all(axis=1).to_numpy()
+    if not usable.any():
+        raise DataError(f"no image of {sixteen.name} shows a category of CIFAR-10")
+    left = subset(sixteen, np.flatnonzero(usable))
+    table = left.table.assign(**{c: left.table[c].map(known) for c in named})
+    return replace(
+        left,
+        table=table,
+        categories=CLASSES,
+        classes="cifar-10",
+        fingerprint=digest(left.fingerprint, "as CIFAR-10"),
+    )
 
 
 def _decoded() -> Path:

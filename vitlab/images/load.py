@@ -15,7 +15,7 @@ from PIL import Image
 
 from vitlab import keys
 from vitlab.files import digest, nearest
-from vitlab.images import catalogue, fetch, folders
+from vitlab.images import catalogue, cifar, fetch, folders
 from vitlab.images.download import DownloadError
 from vitlab.images.images import DataError, Images
 from vitlab.stimuli import scenes as stimuli
@@ -33,8 +33,9 @@ def load(
 ) -> Images:
     """The stimuli of a variant, the images of a set by name, or those of a folder.
 
-    where: "stimuli"; the name of a set of `catalogue.manifests`, with a folder inside it where it
-        has several (``"imagenet-c/defocus_blur/3"``) or one of its lists of ids
+    where: "stimuli"; "cifar-10", whose draw is balanced by class; the name of a set of
+        `catalogue.manifests`, with a folder inside it where it has several
+        (``"imagenet-c/defocus_blur/3"``) or one of its lists of ids
         (``"imagenet-sample-images#500"``), fetched first if it is open and not here; or a folder
         (one that is named like a set is given as ``./name``).
     n: how many images, all of a folder if None (320 stimuli). Of a folder a fixed random subset,
@@ -59,6 +60,9 @@ def load(
         if subset is not None:
             raise DataError(f"subset={subset}: stimuli have no lists of ids; give n_images=")
         return _stimuli(variant, split, n or 320, seed, held_out)
+    if str(where) == "cifar-10":
+        _fetched("cifar-10", "")
+        return cifar.images(n, seed, split)
     folder, name, listed = _located(where)
     kind = catalogue.manifest(catalogue.set_name(name)).classes if name else ""
     return folders.read(folder, n, seed, name, listed or subset, kind)

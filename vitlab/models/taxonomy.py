@@ -64,10 +64,10 @@ def classes_of(outputs: int) -> str:
 def why_undecided(model: Model) -> str:
     """Why a model makes no decisions that the pages know; empty if it does.
 
-    The pages decide over ImageNet-1k's 1,000 classes or the stimuli's 16. Where timm lists the same
-    architecture fine-tuned for ImageNet-1k, the answer names it.
+    The pages decide over ImageNet-1k's 1,000 classes, CIFAR-10's or the stimuli's. Where timm lists
+    the same architecture fine-tuned for ImageNet-1k, the answer names it.
     """
-    if model.classes in ("imagenet", "stimuli"):
+    if model.classes in ("imagenet", "cifar-10", "stimuli"):
         return ""
     why = (
         "no classifier, features only"
