@@ -8,7 +8,7 @@
     const asked = ["paper", "theme", "edition", "verdict"].filter((name) => form[name]?.value);
     let shown = 0;
     for (const row of rows) {
-      const text = `${row.textContent} ${row.dataset.theme} ${row.dataset.paper}`.toLowerCase();
+      const text = row.dataset.text.toLowerCase();
       const fits = (name) =>
         name === "edition"
           ? row.dataset.editions.split(" ").includes(form[name].value)
@@ -20,13 +20,19 @@
     for (const group of document.querySelectorAll("#ledger tbody, .waiting")) {
       const left = group.querySelectorAll("tr[data-paper]:not([hidden]), li:not([hidden])").length;
       group.hidden = narrowed && !left;
-      if (group.matches(".waiting")) group.open = narrowed && left > 0 && left < 40;
+      if (narrowed && group.matches(".waiting")) group.open = left > 0 && left < 40;
     }
+    const waiting = document.getElementById("waiting");
+    if (waiting) waiting.hidden = !waiting.querySelector(".waiting:not([hidden])");
     told.textContent = `${shown} of ${rows.length} claims`;
   };
   form.addEventListener("input", filter);
   form.addEventListener("reset", () => setTimeout(filter));
   form.addEventListener("submit", (event) => event.preventDefault());
+  addEventListener("hashchange", () => {
+    const target = document.getElementById(location.hash.slice(1));
+    if (target?.hidden) form.reset();
+  });
   form.hidden = false;
   filter();
 })();

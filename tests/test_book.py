@@ -27,6 +27,7 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrom
 def edition(value=0.2, low=0.1, high=0.3, demand="> 0", verdict="seen", **more):
     primary = {"primary": "ViT - CNN", "value": value, "low": low, "high": high, "n": 100}
     about = {"demand": demand, "verdict": verdict, "reason": "", "reproduction": False}
+    about |= {"control": None, "room": "yes", "trainings": 3, "speaks_for": "", "known": []}
     shown = {"facts": [], "checks": [], "parts": [], "remarks": "", "images": "100 images"}
     return {**primary, **about, **shown, "recorded": None, **more}
 
@@ -37,7 +38,7 @@ def records():
     said = {
         "occlusion-random": {"mini": edition()},
         "occlusion-salient": {
-            "photos": edition(verdict="cannot tell", reason="the interval holds the bound"),
+            "photos": edition(verdict="cannot tell", reason="the interval includes 0"),
             "mini": edition(-0.2, -0.3, -0.1, verdict="opposite seen"),
         },
         "shape-bias-vit-vs-cnn": {"mini": edition(verdict="not run", reason="no ViT")},
@@ -95,16 +96,31 @@ def test_a_drawing_says_its_numbers_and_lies_where_they_are():
     assert with_tick.select_one(".known").title.text == "published: 0.36"
 
 
+def test_what_a_control_leaves_decides_and_a_number_without_room_is_hollow():
+    control = {"against": "a filter", "value": -0.01, "low": -0.09, "high": 0.0576}
+    drawn = BeautifulSoup(str(svg.bar(edition(0.25, 0.16, 0.36, control=control))), "html.parser")
+    marks = drawn.select(".dot")
+    assert ["hollow" in mark["class"] for mark in marks] == [True, False]
+    filled = drawn.select(".ci")[1]  # from .3 left to .24 right of the bound, in roots
+    half = svg.WIDE / 2 - 6
+    assert float(filled["x1"]) == pytest.approx(svg.WIDE / 2 - 0.3 * half, abs=0.1)
+    assert float(filled["x2"]) == pytest.approx(svg.WIDE / 2 + 0.24 * half, abs=0.1)
+    assert "less what a filter shows, which decides: −0.010" in drawn.title.text
+    less = edition(-0.25, -0.36, -0.16, "< 0", control={**control, "low": -0.04, "high": -0.0025})
+    second = BeautifulSoup(str(svg.bar(less)), "html.parser").select(".ci")[1]
+    assert float(second["x1"]) > svg.WIDE / 2, "less was asked, and less is left"
+    [mark] = BeautifulSoup(str(svg.bar(edition(room="ceiling"))), "html.parser").select(".dot")
+    assert "hollow" in mark["class"]
+
+
 def test_a_headline_shows_every_point_on_one_scale():
     curve = {
         "ViT": [[0, 0.9, 0.8, 1.0, 50], [0.5, 0.5, 0.4, 0.6, 50]],
         "CNN": [[0, 0.7], [0.5, 0.1]],
     }
     published = {"ViT": [[0.5, 0.7, None, None, None, "DeiT-S, 50 %; Sec. 3.1"]]}
-    panels = [svg.Panel("published", published), svg.Panel("miniature", curve)]
-    drawn = BeautifulSoup(
-        str(svg.headline(panels, "share dropped", "accuracy", 0.1)), "html.parser"
-    )
+    panels = [svg.Panel("published", published), svg.Panel("miniature", curve, chance=0.1)]
+    drawn = BeautifulSoup(str(svg.headline(panels, "share dropped", "accuracy")), "html.parser")
     titles = [point.title.text for point in drawn.select(".point")]
     assert titles == [
         "ViT, 0.5 (share dropped): 0.700; DeiT-S, 50 %; Sec. 3.1",
@@ -165,6 +181,70 @@ def test_the_front_page_has_a_line_a_claim_and_a_dot_a_claim(records):
     )
 
 
+def test_a_line_says_how_many_statements_agree_and_for_what_they_speak(records):
+    parts = [{"verdict": v, "reason": ""} for v in ("seen", "not seen", "not run", "seen")]
+    [r] = [r for r in records if r["claim"] == "occlusion-random"]
+    ours = {"mini": edition(parts=parts, speaks_for="these networks", known=["miniature"])}
+    record = {**r, "editions": ours}
+    line = BeautifulSoup(front.claims_of_page([record]), "html.parser").select_one("tbody tr")
+    cells = [" ".join(cell.get_text(" ").split()) for cell in line.select(".e")]
+    assert cells[2] == "✓ seen 2 of 3 statements"
+    assert "these networks only" in line.get_text()
+    assert front.answer(record).endswith(". Its other statements: not seen.")
+    told = " ".join(BeautifulSoup(front.tally([record]), "html.parser").get_text().split())
+    assert "1 of these deciding checks were chosen when results" in told
+
+
+SEARCH = """<script>addEventListener("load", () => {
+  const form = document.getElementById("ledger-filter"), found = {};
+  for (const [name, value] of CASES) {
+    form.reset();
+    form[name].value = value;
+    form.dispatchEvent(new Event("input"));
+    found[name + " " + value] = form.querySelector("output").textContent;
+  }
+  document.body.dataset.found = JSON.stringify(found);
+})</script>"""
+
+
+@needs_browser
+def test_the_filters_find_what_they_name(tmp_path, root, records):
+    total = len(records)
+    of = {
+        ("words", "occlusion random"): sum(
+            all(word in text for word in ("occlusion", "random"))
+            for row in front.rows(records, "")
+            for text in [row["sought"].lower()]
+        ),
+        ("words", "intriguing properties"): sum(r["paper"] == "naseer2021" for r in records),
+        ("words", "nothing is called so"): 0,
+        ("verdict", "cannot tell"): 1,
+        ("verdict", "not run"): total - 2,
+        ("edition", "photographs"): 1,
+        ("edition", "miniature"): 3,
+        ("paper", "kim2022"): sum(r["paper"] == "kim2022" for r in records),
+        ("theme", "language"): sum(r["theme"] == "language" for r in records),
+    }
+    script = (root / "book" / "ledger.js").read_text()
+    page = tmp_path / "page.html"
+    page.write_text(
+        f"<html><meta charset='utf-8'><body>{front.ledger(records)}<script>{script}</script>"
+        + SEARCH.replace("CASES", json.dumps(list(of)))
+    )
+    done = subprocess.run(
+        [
+            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
+            *("--virtual-time-budget=3000", page.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    body = BeautifulSoup(done.stdout, "html.parser").body
+    assert json.loads(body["data-found"]) == {
+        f"{name} {value}": f"{n} of {total} claims" for (name, value), n in of.items()
+    }
+
+
 def test_the_published_value_is_a_tick_in_a_reproduction_alone(records):
     [r] = [r for r in records if r["claim"] == "occlusion-random"]
     stated = [{"published": 0.4, "demand": "> 0"}]
@@ -178,7 +258,7 @@ def test_the_published_value_is_a_tick_in_a_reproduction_alone(records):
     ("verdict", "reason", "said"),
     [
         ("seen", "", "Seen in miniature: A beats B."),
-        ("opposite seen", "", "The opposite is seen in miniature of “A beats B”."),
+        ("opposite seen", "", "In miniature we see the opposite of “A beats B”."),
         ("cannot tell", "no room", "Cannot tell in miniature whether “A beats B”. No room."),
         ("not seen", "", "Not seen in miniature: “A beats B”."),
     ],

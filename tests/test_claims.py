@@ -102,6 +102,7 @@ def test_without_its_deciding_check_a_part_is_not_decided_by_the_next(tmp_path, 
     from vitlab import lab
 
     bench = lab.Lab.__new__(lab.Lab)
+    bench.edition = "mini"
     bench.__dict__ |= {
         "groups": {"ViT": [], "CNN": []},
         "models": [],
@@ -274,7 +275,7 @@ def test_a_card_escapes_and_names_its_setting(tmp_path):
     shown = claims.settle(found, tmp_path)._repr_html_()
     assert "a < b & c" not in shown
     assert "1 < 2" not in shown
-    assert "a < b & c = −0.300 [−0.400, −0.200], asked > 0" in html.unescape(shown)
+    assert "a < b & c = −0.300 [−0.400, −0.200], asked: > 0" in html.unescape(shown)
     assert "miniature" in shown
     assert "opposite seen" in shown
 

@@ -392,8 +392,8 @@ def _part(
 
 
 def _named(primary: Demand, shown: Check) -> str:
-    names = [c.quantity for c in primary]
-    return names[0] if len(names) == 1 else f"{' and '.join(names)}, of which {shown.quantity}"
+    others = [c.quantity for c in primary if c is not shown]
+    return shown.quantity + (f" (of these and {', '.join(others)} the weakest)" if others else "")
 
 
 def _shown(primary: Demand, answer: Answer) -> Check:

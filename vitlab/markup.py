@@ -7,7 +7,7 @@ user, a file system or a model hub came up with; on its way into a page it passe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,8 @@ def _published(p: dict[str, Any]) -> str:
     return f"{'' if p['exact'] else '≈ '}{p['value']:g} {p['unit']}"
 
 
-def _measured(item: dict[str, Any]) -> str:
+def measured(item: Mapping[str, Any]) -> str:
+    """A number with its interval: 0.500 [0.400, 0.600]."""
     value, low, high = (number(item[key]) for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
@@ -104,7 +105,7 @@ _TEMPLATES.filters |= {
     "kind": lambda verdict: _SIGNS[verdict][1],
     "demand": demand,
     "published": _published,
-    "measured": _measured,
+    "measured": measured,
     "sentence": sentence,
     "edition": lambda name: EDITIONS[name],
     "claimed": lambda p: f"{p['model']}, {p['condition']}: {_published(p)}",

@@ -55,7 +55,10 @@ def rows(records: Iterable[Mapping[str, Any]], root: str) -> list[Row]:
         }
         known = _known(r, shown)
         drawn = svg.bar(shown, known) if shown else Markup("")
-        found.append({**r, "id": name, "shown": shown, "links": links, "bar": drawn})
+        title = claims.papers()[r["paper"]]["title"] if r["paper"] in claims.papers() else ""
+        sought = (r["short"], r["statement"], r["paper"], title, r["claim"], r["theme"])
+        seen = {**r, "id": name, "shown": shown, "links": links, "bar": drawn, "title": title}
+        found.append({**seen, "sought": " ".join(sought)})
     return found
 
 
@@ -91,7 +94,13 @@ def tally(records: Sequence[Mapping[str, Any]]) -> str:
         words=_EVIDENCE,
         trained=any(name != "mini" for name in editions),
         themes=_by_theme(found),
+        known=_known_before(found),
     )
+
+
+def _known_before(found: Sequence[Row]) -> int:
+    """Of the numbers that decide, how many were known when the check was chosen."""
+    return sum(bool(r["shown"] and r["shown"].get("known")) for r in found)
 
 
 _EVIDENCE = {
@@ -107,10 +116,10 @@ def ledger(records: Sequence[Mapping[str, Any]]) -> str:
     idle = [r for r in found if not r["page"]]
     papers = [p for p in claims.papers().values() if any(r["paper"] == p["id"] for r in idle)]
     filters = {
-        "paper": sorted({r["paper"] for r in found}),
-        "theme": [theme for theme, _ in _by_theme(found)],
-        "edition": list(EDITIONS.values()),
-        "verdict": [v for v in claims.VERDICTS if any(r["verdict"] == v for r in found)],
+        "paper": sorted({(r["paper"], f"{r['paper']}: {r['title']}"[:60]) for r in found}),
+        "theme": [(theme, theme) for theme, _ in _by_theme(found)],
+        "edition": [(e, e) for n, e in EDITIONS.items() if any(n in r["editions"] for r in found)],
+        "verdict": [(v, v) for v in claims.VERDICTS if any(r["verdict"] == v for r in found)],
     }
     return render(
         "ledger.html",
@@ -129,19 +138,25 @@ def answer(record: Mapping[str, Any]) -> Markup:
 
     >>> print(answer({"short": "A is B", "verdict": "seen", "edition": "mini", "reason": ""}))
     <strong>Seen</strong> in miniature: A is B.
+
+    Where the claim has further statements that say something else, so does the sentence.
     """
     short, verdict = inert(record["short"] or record["claim"]), record["verdict"]
     setting = EDITIONS.get(record["edition"] or "", "")
     where = WHERE.get(setting, f"in {setting}") if setting else ""
+    shown = record.get("editions", {}).get(record["edition"] or "", {})
+    parts = [part["verdict"] for part in shown.get("parts", ()) if part["verdict"] != "not run"]
+    others = [v for v in dict.fromkeys(parts) if v != verdict]
+    more = f" Its other statements: {', '.join(others)}." if others else ""
     if verdict in ("seen", "holds"):
-        return Markup(f"<strong>{verdict.capitalize()}</strong> {where}: {short}.")
-    quoted = f"“{short}”"
+        return Markup(f"<strong>{verdict.capitalize()}</strong> {where}: {short}.{more}")
+    quoted, upper = f"“{short}”", where[:1].upper() + where[1:]
     reason = inert(sentence(record["reason"])) if record["reason"] else ""
     return Markup(
         {
-            "opposite seen": f"<strong>The opposite is seen</strong> {where} of {quoted}.",
-            "fails": f"<strong>Fails</strong> {where}: {quoted}.",
-            "not seen": f"<strong>Not seen</strong> {where}: {quoted}.",
+            "opposite seen": f"{upper} we see <strong>the opposite</strong> of {quoted}.{more}",
+            "fails": f"<strong>Fails</strong> {where}: {quoted}.{more}",
+            "not seen": f"<strong>Not seen</strong> {where}: {quoted}.{more}",
             "cannot tell": f"<strong>Cannot tell</strong> {where} whether {quoted}. {reason}",
             "not run": f"<strong>Not measured</strong>: {quoted}. {reason}",
         }[verdict].strip()
@@ -158,7 +173,7 @@ def top(name: str, records: Sequence[Mapping[str, Any]], panels: Sequence[svg.Pa
     figure = Markup("")
     if panels:
         words = panels[0]
-        figure = svg.headline(panels, words.x, words.y, words.chance)
+        figure = svg.headline(panels, words.x, words.y)
     return render(
         "answer.html",
         says=answer(first),
@@ -179,9 +194,13 @@ def claims_of_page(records: Sequence[Mapping[str, Any]]) -> str:
     return lines([with_link(r, f"#{r['id']}") for r in rows(records, "../")])
 
 
-def lines(found: Sequence[Row]) -> str:
-    """Claims as lines of the ledger; each leads to its ``links.page``."""
-    return render("lines.html", rows=found, scale=svg.scale())
+def lines(found: Sequence[Row], named: bool = True) -> str:
+    """Claims as lines of the ledger; each leads to its ``links.page``.
+
+    named: whether each names its paper. Where none is measured there is nothing but the claims.
+    """
+    measured = any(r["editions"] for r in found)
+    return render("lines.html", rows=found, scale=svg.scale(), named=named, measured=measured)
 
 
 def with_link(row: Row, page: str) -> Row:
@@ -227,7 +246,7 @@ def _published(words: svg.Panel) -> svg.Panel:
             remark = f"{p['model']}, {p['condition']}; {rounded}{p['where']}"
             lines.setdefault(series, []).append([x, value, None, None, None, remark])
     about = {"x": words.x, "y": words.y, "paper": words.paper, "claim": words.claim}
-    return svg.Panel(PUBLISHED, lines, chance=words.chance, **about)
+    return svg.Panel(PUBLISHED, lines, **about)
 
 
 def headline_table(panels: Sequence[svg.Panel]) -> pd.DataFrame:

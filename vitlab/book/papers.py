@@ -53,10 +53,12 @@ def _page(paper: Mapping[str, Any], rows: Sequence[front.Row], address: str) -> 
     return render(
         "paper.md",
         paper={"arxiv": "", "code": "", **paper},
-        method=[text for text in str(paper.get("method", "")).split("\n\n") if text.strip()],
+        method=[text for text in str(paper.get("method", "")).splitlines() if text.strip()],
         cautions=[c for c in paper.get("cautions", ()) if not c.startswith("known:")],
-        table=Markup(front.lines([front.with_link(r, f"#{r['claim']}") for r in rows])),
+        table=Markup(front.lines([front.with_link(r, f"#{r['claim']}") for r in rows], False)),
         rows=shown,
+        counts=front.counts(rows),
+        measured=sum(r["edition"] is not None for r in rows),
     )
 
 

@@ -243,7 +243,8 @@ def _status(pages: Mapping[str, Path], states: Mapping[str, State]) -> dict[str,
     rows = []
     for name in pages:
         state, problem = states[name], failure(pages[name])
-        result = f"failed: {problem['error']}" if problem else "good" if state else "never run"
+        done = "up to date" if state else "never run"
+        result = f"failed: {problem['error']}" if problem else done
         kind = "no" if problem else "yes" if state else "none"
         why = state.get("reason", "").replace("never run", "first run")
         why = re.sub(r"^changed: (.*)", lambda m: _few(m[1].split(", ")), why)

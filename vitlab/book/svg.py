@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vitlab.looks import MARKERS, colour, group_of
-from vitlab.markup import Markup, inert, number
+from vitlab.markup import Markup, inert, measured, number
 
 # --- an interval against its bound ----------------------------------------------------------------
 
@@ -48,17 +48,21 @@ def across(away: float) -> float:
 def bar(e: Mapping[str, Any], known: float | None = None) -> Markup:
     """What an edition says of a claim, as an interval and its bound; right of it supports.
 
+    Hollow where the number had no room, and beside what its control leaves of it, which decides.
     e: an edition of the ledger. known: the published value, where levels compare, as a tick.
     """
     if e.get("value") is None or e.get("low") is None or e.get("high") is None:
         return Markup("")
-    low, high = supports(e["low"], e["high"], e["demand"])
-    middle = y = HIGH / 2
-    said = (
-        f"{e['primary']}: {number(e['value'])} [{number(e['low'])}, {number(e['high'])}], "
-        f"asked {e['demand']}, n = {e['n']:,}"
-    )
-    left, right, at = across(low), across(high), across(support(e["value"], e["demand"]))
+    y = HIGH / 2
+    said = f"{e['primary']}: {measured(e)}, asked {e['demand']}, n = {e['n']:,}"
+    control = e.get("control")
+    room = e.get("room", "yes") == "yes"
+    marks = _interval(e, e["demand"], hollow=bool(control) or not room)
+    if control:
+        said += f"; less what {control['against']} shows, which decides: {measured(control)}"
+        marks += _interval(control, f"{e['demand'].split()[0]} 0")
+    if not room:
+        said += f"; no room, at the {e['room']}"
     grid = "".join(
         f'<line class="tick" x1="{across(d)}" x2="{across(d)}" y1="6" y2="{HIGH - 6}"/>'
         for tick in TICKS
@@ -75,8 +79,18 @@ def bar(e: Mapping[str, Any], known: float | None = None) -> Markup:
         f'aria-label="{inert(said)}"><title>{inert(said)}</title>'
         f'<line class="axis" x1="2" x2="{WIDE - 2}" y1="{y}" y2="{y}"/>{grid}'
         f'<line class="bound" x1="{WIDE / 2}" x2="{WIDE / 2}" y1="1" y2="{HIGH - 1}"/>{paper}'
-        f'<line class="ci" x1="{left}" x2="{max(right, left + 2)}" y1="{y}" y2="{y}"/>'
-        f'<circle class="dot" cx="{at}" cy="{middle}" r="4.5"/></svg>'
+        f"{marks}</svg>"
+    )
+
+
+def _interval(e: Mapping[str, Any], demand: str, hollow: bool = False) -> str:
+    """A number in its interval; hollow where it is not this that decides."""
+    low, high = supports(e["low"], e["high"], demand)
+    left, right, at = across(low), across(high), across(support(e["value"], demand))
+    css = " hollow" if hollow else ""
+    return (
+        f'<line class="ci{css}" x1="{left}" x2="{max(right, left + 2)}" y1="{HIGH / 2}" '
+        f'y2="{HIGH / 2}"/><circle class="dot{css}" cx="{at}" cy="{HIGH / 2}" r="4.5"/>'
     )
 
 
@@ -86,7 +100,10 @@ def scale() -> Markup:
         f'<text x="{across(d)}" y="10" text-anchor="middle">{text}</text>'
         for d, text in ((-0.5, "−.5"), (-0.1, "−.1"), (0, "bound"), (0.1, ".1"), (0.5, ".5"))
     )
-    label = "distance from the bound, square-root scale; right of it supports the claim"
+    label = (
+        "distance from the bound, square-root scale; right of it supports the claim; hollow: no "
+    )
+    label += "room to answer, or less its control, which is the filled mark beside it"
     return Markup(
         f'<svg class="bar" viewBox="0 0 {WIDE} 14" width="{WIDE}" height="14" role="img" '
         f'aria-label="{label}"><title>{label}</title>{words}</svg>'
@@ -116,14 +133,14 @@ class Panel:
     claim: str = ""
 
     def _repr_html_(self) -> str:
-        return headline([self], self.x, self.y, self.chance)
+        return headline([self], self.x, self.y)
 
 
 PANEL = 340, 236  # width and height, the plot with its words
 LEFT, RIGHT, TOP, BOTTOM = 42, 12, 8, 36
 
 
-def headline(panels: Sequence[Panel], x: str, y: str, chance: float | None = None) -> Markup:
+def headline(panels: Sequence[Panel], x: str, y: str) -> Markup:
     """Panels side by side on one scale: points with intervals, a line through those over numbers.
 
     Every point says model, level, value, interval and n when it is pointed at.
@@ -134,9 +151,10 @@ def headline(panels: Sequence[Panel], x: str, y: str, chance: float | None = Non
         return Markup("")
     texts = any(isinstance(point[0], str) for point in points)
     draw = _rows if texts else _curves
-    ends = [v for p in points for v in p[1:4] if v is not None] + [chance] * (chance is not None)
+    guesses = [panel.chance for panel in panels if panel.chance is not None]
+    ends = [v for p in points for v in p[1:4] if v is not None] + guesses
     span = _ticks(min(ends), max(ends))
-    shown = [draw(panel, points, span, x, y, chance) for panel in panels]
+    shown = [draw(panel, points, span, x, y) for panel in panels]
     names = list(dict.fromkeys(name for panel in reversed(panels) for name in panel.lines))
     second = _second(names)
     legend = "".join(
@@ -162,7 +180,6 @@ def _curves(
     span: Sequence[float],
     x: str,
     y: str,
-    chance: float | None,
 ) -> str:
     wide, high = PANEL
     xs = sorted({float(p[0]) for p in points})
@@ -188,10 +205,11 @@ def _curves(
         for v in labels[:: -(-len(labels) // 8)]
     ]
     parts.append(_words(x, (wide + LEFT) / 2, high - 4))
-    if chance is not None:
+    if (chance := panel.chance) is not None:
         parts.append(
             f'<line class="chance" x1="{LEFT}" x2="{wide - RIGHT}" '
             f'y1="{up(chance)}" y2="{up(chance)}"><title>chance: {chance:.3g}</title></line>'
+            f'<text class="words" x="{LEFT + 4}" y="{up(chance) - 4}">chance</text>'
         )
     for name, line in panel.lines.items():
         line = sorted(line, key=lambda p: p[0])
@@ -215,7 +233,6 @@ def _rows(
     span: Sequence[float],
     x: str,
     y: str,
-    chance: float | None,
 ) -> str:
     names = list(dict.fromkeys(str(p[0]) for line in panel.lines.values() for p in line))
     step = max(20, 8 * len(panel.lines) + 6)
@@ -238,16 +255,20 @@ def _rows(
         for k, name in enumerate(names)
     ]
     parts.append(_words(y, (wide + left) / 2, high - 4))
-    if chance is not None:
+    if (chance := panel.chance) is not None:
         parts.append(
             f'<line class="chance" x1="{at(chance)}" x2="{at(chance)}" y1="{TOP}" '
             f'y2="{bottom}"><title>chance: {chance:.3g}</title></line>'
         )
-    for k, (name, line) in enumerate(panel.lines.items()):
-        shift = (k - (len(panel.lines) - 1) / 2) * 8
+    inside = {
+        row: [n for n, ps in panel.lines.items() if row in {str(p[0]) for p in ps}] for row in names
+    }
+    for name, line in panel.lines.items():
         parts.append(f'<g style="--c:{colour(group_of(name))}">')
         for p in line:
-            place = TOP + step * (names.index(str(p[0])) + 0.5) + shift
+            row, beside = str(p[0]), inside[str(p[0])]
+            shift = (beside.index(name) - (len(beside) - 1) / 2) * 8
+            place = TOP + step * (names.index(row) + 0.5) + shift
             if p[2] is not None and p[3] is not None:
                 ends = f'x1="{at(p[2])}" x2="{at(p[3])}" y1="{place}" y2="{place}"'
                 parts.append(f'<line class="line" {ends}/>')

@@ -85,7 +85,7 @@ class Check:
 
     @property
     def sees(self) -> float:
-        """The smallest distance from the bound that would be seen four times in five."""
+        """The smallest distance from the bound that would be seen with 80 % power."""
         return POWER * (self.interval.high - self.interval.low) / 2
 
     @property
@@ -220,10 +220,12 @@ def judge(check: Check) -> Answer:
         e, down = check.excess.interval, check.below is not None
         if not (e.high < 0 if down else e.low > 0):
             more = e.low > 0 if down else e.high < 0
-            return Answer("cannot tell", f"{check.against} shows {'more' if more else 'as much'}")
+            much = "more" if more else "as much"
+            return Answer("cannot tell", f"the control, {check.against}, shows {much}")
     if word == "cannot tell":
         near = edge(check.levels, BAND, clear=True)
-        return Answer(word, "the interval holds the bound" + (f", near the {near}" if near else ""))
+        text = f"the interval includes {bound:g}"
+        return Answer(word, text + (f", near the {near}" if near else ""))
     return Answer(word)
 
 
