@@ -755,7 +755,8 @@ def hostile_site(place, word):
     record = {
         **edition, "paper": word, "claim": word, "short": word, "statement": word, "theme": word,
         "page": word, "published": [theirs] * 3, "independent": [theirs] * 2, "primary": [],
-        "unpublished": word, "edition": "imagenet", "editions": {"imagenet": edition},
+        "unpublished": word, "photos": word, "edition": "imagenet",
+        "editions": {"imagenet": edition},
     }  # fmt: skip
     known = record | {"paper": "naseer2021", "claim": "occlusion-random", "page": "01-first"}
     run = {

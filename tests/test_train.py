@@ -476,3 +476,21 @@ def test_conflicts_are_recast_to_the_categories_that_cifar_shares(tmp_path):
     textures = [cifar.CLASSES[i] for i in left.table["texture"]]
     assert sorted(textures) == ["airplane", "airplane", "dog"]
     assert left.classes == "cifar-10"
+
+
+def test_finished_weights_are_measured_again(photographs, monkeypatch, capsys):
+    place, arrays = photographs
+    for split, name in [("train", "data_batch_1.bin"), ("test", "test_batch.bin")]:
+        (place / name).write_bytes(binary(*arrays[split]))
+    cifar._decode.cache_clear()
+    net = models.load("photos/vit-0", "cpu")
+    x, y = cifar.load("test")
+    right = (net.logits(x.float() / 255).argmax(1) == y).float().mean().item()
+    known = models.zoo()
+    few = {"photos/vit-0": known["photos/vit-0"] | {"test_images": 10, "accuracy": right}}
+    monkeypatch.setattr(loop, "zoo", lambda: few)
+    assert list(loop.check(["photos/vit-0"])) == [("photos/vit-0", right, pytest.approx(right))]
+    assert cli.main(["zoo", "--check", "photos/*"]) == 0, "those that are not trained are left out"
+    few["photos/vit-0"]["accuracy"] = right + 0.1
+    assert cli.main(["zoo", "--check", "photos/vit-0"]) == 1
+    assert "not as stated: photos/vit-0" in capsys.readouterr().err

@@ -511,6 +511,7 @@ def _of_claim(
         "claim": entry["id"],
         "short": entry.get("short", ""),
         "theme": entry.get("theme", ""),
+        "photos": entry.get("photos", ""),
         "statement": " ".join(entry["statement"].split()),
         "page": pages.get((paper, entry["id"])),
         "published": entry["published"],

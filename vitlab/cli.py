@@ -36,8 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan.add_argument("--profile", default="full", help="mini, colab or full (default: full)")
 
     record = commands.add_parser("record", help="keep a finished run under book/recorded")
-    record.add_argument("build", help="its folder: build/colab, or one under build/custom")
-    record.add_argument("name", help="what to call it, e.g. efficientnet-lite0")
+    record.add_argument(
+        "build",
+        help="its folder: build/colab, or one under build/custom; or a profile, such as photos, "
+        "which is built first",
+    )
+    record.add_argument("name", nargs="?", default="", help="what to call it; a profile's if none")
+    record.add_argument("--jobs", type=int, default=0, help="as of build, for a profile")
 
     data = commands.add_parser("data", help="image sets: list, info, fetch, verify, path")
     actions = data.add_subparsers(dest="action", required=True)
@@ -58,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "models", nargs="*", help="names such as mini/vit-0 or 'photos/*'; mini/* if none"
     )
     zoo.add_argument("--list", action="store_true", help="show all recipes and train nothing")
+    zoo.add_argument("--check", action="store_true", help="measure finished weights again")
     zoo.add_argument("--fresh", action="store_true", help="throw finished and unfinished work away")
 
     trials = commands.add_parser("trials", help="what is kept of all runs, image by image")
@@ -110,10 +116,16 @@ def _plan(given: argparse.Namespace) -> int:
 def _record(given: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from vitlab.book import recorded
+    from vitlab.book import build, pages, profiles, recorded
 
-    kept = recorded.record(Path(given.build), given.name)
-    print(f"kept as {given.name}: {', '.join(kept)}; build the book to see them")
+    where, name = Path(given.build), given.name
+    if given.build in profiles.PROFILES and given.build != "mini":
+        root = pages.find_root()
+        if failed := build.build(profile=given.build, jobs=given.jobs, root=root, site=False):
+            return failed
+        where, name = build.place(root, [], {}, given.build), name or given.build
+    kept = recorded.record(where, name)
+    print(f"kept as {name}: {', '.join(kept)}; build the book to see them")
     return 0
 
 
@@ -154,6 +166,14 @@ def _zoo(given: argparse.Namespace) -> int:
 
     if given.list:
         print(index.table())
+    elif given.check:
+        wrong = []
+        for name, stated, measured in loop.check(given.models):
+            print(f"{name}: {measured:.4f}, stated {stated:.4f}", flush=True)
+            # Another machine rounds otherwise: a few images of ten thousand may change sides.
+            wrong += [name] * (abs(measured - stated) > 0.002)
+        if wrong:
+            raise RuntimeError(f"not as stated: {', '.join(wrong)}")
     else:
         loop.train_all(given.models, pages.find_root() / "build" / "zoo", given.fresh)
     return 0

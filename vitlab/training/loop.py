@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from vitlab.files import digest, nearest, sha256, whole, write_json
-from vitlab.models.hub import load
+from vitlab.models.hub import load, zoo
 from vitlab.models.identity import fingerprint
 from vitlab.models.model import Model
 from vitlab.models.small import ARCHITECTURES
@@ -250,6 +250,21 @@ def chosen(wanted: list[str]) -> list[Recipe]:
             raise RecipeError(f"unknown model {pattern!r}{nearest(pattern, list(recipes()))}")
         found |= {name: recipes()[name] for name in names}
     return list(found.values())
+
+
+def check(wanted: list[str]) -> Iterator[tuple[str, float, float]]:
+    """Finished models measured again on all their test images: name, accuracy stated, measured.
+
+    wanted: names or patterns, all that are trained if empty. Raises as `chosen` does, and DataError
+    where the images are not here.
+    """
+    for recipe in chosen(wanted):
+        stated = zoo().get(recipe.name)
+        if stated is not None:
+            source = SOURCES[recipe.images]
+            model = load(recipe.name, "cpu")
+            measured = accuracy(model, source, "test", stated["test_images"])
+            yield recipe.name, stated["accuracy"], measured
 
 
 def train_all(wanted: list[str], work: Path, fresh: bool = False) -> None:
