@@ -235,8 +235,12 @@ def _rows(
     y: str,
 ) -> str:
     names = list(dict.fromkeys(str(p[0]) for line in panel.lines.values() for p in line))
-    step = max(20, 8 * len(panel.lines) + 6)
-    wide, left = PANEL[0], min(150, 14 + 6.2 * max(map(len, names), default=0))
+    inside = {  # the series that have a mark in a row
+        row: [name for name, line in panel.lines.items() if row in {str(p[0]) for p in line}]
+        for row in names
+    }
+    step = max(20, 8 * max(map(len, inside.values()), default=1) + 6)
+    wide, left = PANEL[0], min(185, 14 + 6 * max((len(_short(name)) for name in names), default=0))
     high = TOP + step * len(names) + BOTTOM
 
     def at(value: float) -> float:
@@ -260,9 +264,6 @@ def _rows(
             f'<line class="chance" x1="{at(chance)}" x2="{at(chance)}" y1="{TOP}" '
             f'y2="{bottom}"><title>chance: {chance:.3g}</title></line>'
         )
-    inside = {
-        row: [n for n, ps in panel.lines.items() if row in {str(p[0]) for p in ps}] for row in names
-    }
     for name, line in panel.lines.items():
         parts.append(f'<g style="--c:{colour(group_of(name))}">')
         for p in line:
@@ -345,7 +346,7 @@ def _x(where: Any) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 22 else f"{name[:20]}…"
+    return name if len(name) <= 30 else f"{name[:28]}…"
 
 
 def flat(panels: Sequence[Panel]) -> Iterator[list[Any]]:
