@@ -214,7 +214,7 @@ def test_another_build_at_work_is_respected(checkout):
     ("options", "message"),
     [
         ({"names": ["01-frist"]}, "unknown page '01-frist'; nearest: 01-first"),
-        ({"profile": "huge"}, "unknown profile 'huge'; known: mini, colab, full"),
+        ({"profile": "huge"}, "unknown profile 'huge'; known: mini, photos, colab, full"),
         ({"profile": "colab"}, "01-first has no profile 'colab'; it has mini"),
         ({"names": ["02-second"], "profile": "full"}, "02-second has no profile 'full'"),
         ({"parameters": {"shar": "1"}}, "01-first has no parameter 'shar'; nearest: share"),
