@@ -272,7 +272,7 @@ def test_every_claim_has_a_short_statement_and_a_theme_of_the_list():
     for paper in claims.papers().values():
         for entry in paper["claims"]:
             assert 2 <= len(entry["short"].split()) <= 12, entry["id"]
-            assert entry["theme"] in front.THEMES, entry["id"]
+            assert entry["theme"] in claims.THEMES, entry["id"]
 
 
 # --- papers ---------------------------------------------------------------------------------------

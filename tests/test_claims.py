@@ -329,3 +329,35 @@ def test_a_number_that_is_none_decides_nothing(tmp_path):
     assert (record["verdict"], record["value"], record["low"]) == ("cannot tell", None, None)
     [path] = tmp_path.rglob("*.json")
     assert json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"theme": "occlusion"}, "has the theme 'occlusion'; nearest: occlusion and patches"),
+        ({"short": None}, "lacks short"),
+        ({"id": "a/b.c"}, "an id is made of a-z, 0-9 and -, got 'a/b.c'"),
+        ({"published": [], "unpublished": ""}, "say unpublished: not found"),
+        (
+            {"published": [{"model": "m", "at": "ViT 0.5"}]},
+            "at is .series, level or row., got 'ViT",
+        ),
+        ({"published": [{"model": "m", "at": ["ViT"]}]}, "at is"),
+    ],
+)
+def test_a_claims_record_is_whole_before_anything_is_built(tmp_path, change, message):
+    paper = claims.papers()["kim2022"]
+    entry = {**paper["claims"][0], **change}
+    entry = {key: value for key, value in entry.items() if value is not None}
+    text = json.dumps({**paper, "claims": [entry]}, default=str)
+    (tmp_path / "kim2022.yml").write_text(text)
+    with pytest.raises(claims.ClaimError, match=message):
+        claims.papers(tmp_path)
+
+
+def test_a_reason_and_a_remark_are_two_sentences():
+    check = measured("gap", stated(-0.1, 0.2) > 0)
+    found = Finding(
+        "naseer2021", "occlusion-salient", Run("mini"), {"": [[check]]}, remarks="at -1 it is so"
+    )
+    assert claims.judged(found)["reason"] == "The interval includes 0. At −1 it is so."

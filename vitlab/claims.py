@@ -20,7 +20,7 @@ from typing import Any, Literal, cast, get_args
 import pandas as pd
 
 from vitlab.files import nearest, read_json, read_yaml, whole, write_json
-from vitlab.markup import render
+from vitlab.markup import render, sentence
 from vitlab.statistics.check import (
     BAND,
     Answer,
@@ -70,10 +70,7 @@ def papers(folder: Path | None = None) -> dict[str, dict[str, Any]]:
                 f"{path}: {f'lacks {missing}' if missing else 'id is not the file name'}"
             )
         for entry in paper["claims"]:
-            if missing := {*_OF_CLAIM} - set(entry):
-                name = entry.get("id", "a claim without id")
-                raise ClaimError(f"{path}: {name} lacks {', '.join(sorted(missing))}")
-            primaries(entry)
+            _check_entry(path, entry)
         ids = [claim["id"] for claim in paper["claims"]]
         if len(ids) != len(set(ids)):
             raise ClaimError(f"{path}: a claim id is used twice")
@@ -81,6 +78,31 @@ def papers(folder: Path | None = None) -> dict[str, dict[str, Any]]:
     if not found:
         raise ClaimError(f"no papers in {folder}")
     return found
+
+
+def _check_entry(path: Path, entry: Any) -> None:
+    """Raises ClaimError where a claim's record lacks something, or has what nobody reads."""
+    if not isinstance(entry, dict):
+        raise ClaimError(f"{path}: {entry!r} is no claim with {', '.join(_OF_CLAIM)}")
+    name = entry.get("id", "a claim without id")
+    if missing := {*_OF_CLAIM} - set(entry):
+        raise ClaimError(f"{path}: {name} lacks {', '.join(sorted(missing))}")
+    if not re.fullmatch(r"[a-z0-9-]+", str(name)):
+        raise ClaimError(f"{path}: an id is made of a-z, 0-9 and -, got {name!r}")
+    if entry["theme"] not in THEMES:
+        near = nearest(str(entry["theme"]), list(THEMES))
+        raise ClaimError(
+            f"{path}: {name} has the theme {entry['theme']!r}{near}; themes: {', '.join(THEMES)}"
+        )
+    if not entry["published"] and not entry.get("unpublished"):
+        raise ClaimError(
+            f"{path}: {name} has no published numbers: say unpublished: not found, or curves only"
+        )
+    for number in entry["published"] or ():
+        at = number.get("at", ["", 0])
+        if not isinstance(at, list) or len(at) != 2 or not isinstance(at[0], str):
+            raise ClaimError(f"{path}: {name}: at is [series, level or row], got {at!r}")
+    primaries(entry)
 
 
 def claim(paper: str, claim_id: str) -> dict[str, Any]:
@@ -117,7 +139,23 @@ def primaries(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-_OF_CLAIM = ("id", "statement", "kind", "published", "check", "primary", "mini")
+_OF_CLAIM = (
+    *("id", "short", "theme", "statement", "kind", "published", "check", "primary", "mini"),
+)
+# What is done to images first, then what is done to models: the order of the front page.
+THEMES = (
+    "occlusion and patches",
+    "shape and texture",
+    "frequencies",
+    "corruptions and shifts",
+    "adversaries",
+    "features and transfer",
+    "inside",
+    "training for robustness",
+    "self-supervision",
+    "language",
+    "architecture",
+)
 _OF_CHECK = (
     *("part", "quantity", "demand", "every", "control", "only", "speaks", "known"),
     "published",  # the value of the quantity in the paper, where it prints one
@@ -300,7 +338,8 @@ def judged(found: Finding) -> dict[str, Any]:
                 f"{where} {name}: asked of ImageNet alone; put it under `if not lab.mini:`"
             )
     first = parts[0] if parts else {"verdict": "not run"}
-    reason = " ".join(text for text in (first.get("reason", ""), found.remarks) if text)
+    reasons = [text for text in (first.get("reason", ""), found.remarks) if text]
+    reason = " ".join(map(sentence, reasons)) if len(reasons) > 1 else "".join(reasons)
     return {
         "paper": found.paper,
         "claim": found.claim,

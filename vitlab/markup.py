@@ -72,7 +72,8 @@ def measured(item: Mapping[str, Any]) -> str:
 
 
 def sentence(text: str) -> str:
-    """A remark as a sentence: "no room" -> "No room."."""
+    """A remark as a sentence with true minus signs: "at -1" -> "At −1."."""
+    text = re.sub(r"(?<![\w.-])-(?=\d)", "−", text)
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
@@ -82,12 +83,18 @@ EDITIONS = {"imagenet": "ImageNet", "photos": "photographs", "mini": "miniature"
 
 @contextmanager
 def calling(**names: str) -> Iterator[None]:
-    """Call editions otherwise for a while: pictures of a reader's own are no ImageNet."""
+    """Call editions otherwise for a while, or leave out those without a name.
+
+    Pictures of a reader's own are no ImageNet, and a book of them has no other editions.
+    """
     before = dict(EDITIONS)
     EDITIONS.update(names)
+    for name in [name for name, word in EDITIONS.items() if not word]:
+        del EDITIONS[name]
     try:
         yield
     finally:
+        EDITIONS.clear()
         EDITIONS.update(before)
 
 
@@ -111,7 +118,7 @@ _TEMPLATES.filters |= {
     "claimed": lambda p: f"{p['model']}, {p['condition']}: {_published(p)}",
     "thousands": "{:,}".format,
 }
-_TEMPLATES.globals["editions"] = tuple(EDITIONS)
+_TEMPLATES.globals["editions"] = EDITIONS  # as they are called at the moment
 
 
 def render(template: str, **values: Any) -> str:

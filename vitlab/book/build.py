@@ -120,7 +120,10 @@ def build(
         print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
         if site:
             settings = {"profile": profile, **(parameters or {})} if own else {}
-            with calling(imagenet="your run") if parameters else nullcontext():
+            here = {name for record in records for name in record["editions"]}
+            absent = {name: "" for name in claims.EDITIONS if name not in here}
+            yours = calling(**({"imagenet": "your pictures"} | absent))
+            with yours if parameters else nullcontext():
                 _site(root, base, states, records, settings, pdf)
     for result in failed:
         print(f"FAILED {result.page.name}: {result.error}", file=sys.stderr)
@@ -429,7 +432,8 @@ def _site(
         (staged / "book" / "papers" / f"{name}.md").write_text(text)
     if parameters:
         (staged / "book" / "intro.md").write_text(book.small_intro(parameters))
-    book.fill(staged / "book", records, folders, states, printer.NAME if pdf else "")
+    printed = printer.NAME if pdf else ""
+    book.fill(staged / "book", records, folders, states, printed, own=bool(parameters))
     (staged / "book" / "api.md").write_text(api.markdown())
     config = read_yaml(root / "_config.yml")
     book.link(config, address)

@@ -15,6 +15,12 @@ from vitlab.markup import render
 
 _SIZES = """{name}:
   mini: {{images: stimuli, models: "mini/vit-?,mini/cnn-?", n_images: 160, draws: 2}}
+  photos: {{images: cifar-10, models: "photos/vit-?,photos/cnn-?", n_images: 1000, draws: 1}}
+  colab:
+    images: imagenet-sample-images#500
+    models: timm/deit_small_patch16_224.fb_in1k,timm/resnet50.a1_in1k
+    n_images: 500
+    draws: 1
 """
 
 

@@ -19,20 +19,6 @@ from vitlab.markup import EDITIONS, Markup, inert, render, sentence
 
 Row = dict[str, Any]  # a claim of the ledger, with what its line in a table needs
 
-# The order of design and of the papers: what is done to images first, then what is done to models.
-THEMES = (
-    "occlusion and patches",
-    "shape and texture",
-    "frequencies",
-    "corruptions and shifts",
-    "adversaries",
-    "features and transfer",
-    "inside",
-    "training for robustness",
-    "self-supervision",
-    "language",
-    "architecture",
-)
 WHERE = {"ImageNet": "on ImageNet", "photographs": "on photographs", "miniature": "in miniature"}
 
 
@@ -69,7 +55,7 @@ def _known(record: Mapping[str, Any], shown: Mapping[str, Any] | None) -> float 
 
 
 def _by_theme(found: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    rank = {theme: k for k, theme in enumerate(THEMES)}
+    rank = {theme: k for k, theme in enumerate(claims.THEMES)}
     themes = sorted({r["theme"] for r in found}, key=lambda theme: (rank.get(theme, 99), theme))
     inside = {theme: [r for r in found if r["theme"] == theme] for theme in themes}
     return [(theme, sorted(own, key=lambda r: r["page"] is None)) for theme, own in inside.items()]
@@ -81,8 +67,11 @@ def counts(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
     return [(v, said.count(v)) for v in claims.VERDICTS if v != "not run" and v in said]
 
 
-def tally(records: Sequence[Mapping[str, Any]]) -> str:
-    """The front page's tally: how much is measured, by what evidence, a dot for every claim."""
+def tally(records: Sequence[Mapping[str, Any]], own: bool = False) -> str:
+    """The front page's tally: how much is measured, by what evidence, a dot for every claim.
+
+    own: of a reader's own run, of which nothing is said as of the book.
+    """
     found = rows(records, "../")
     editions = [r["edition"] for r in found if r["edition"]]
     return render(
@@ -93,6 +82,7 @@ def tally(records: Sequence[Mapping[str, Any]]) -> str:
         by_edition=[(name, editions.count(name)) for name in EDITIONS],
         words=_EVIDENCE,
         trained=any(name != "mini" for name in editions),
+        own=own,
         themes=_by_theme(found),
         known=_known_before(found),
     )

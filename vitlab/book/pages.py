@@ -327,12 +327,24 @@ def _parts(
         parts["facts about ImageNet"] = digest(*map(sha256, facts))
     text = "\n".join(cell.source for cell in cells)
     for paper in sorted(set(re.findall(r'settles?\(\s*"(\w+)"', text))):
-        path = claims.papers_folder() / f"{paper}.yml"
-        parts[f"papers/{paper}.yml"] = sha256(path) if path.exists() else "missing"
+        parts[f"papers/{paper}.yml"] = _asked(paper)
     if "recorded" in used:
         files = sorted((root / "book" / "recorded").glob(f"*/{name}/**/*.*"))
         parts["recorded runs"] = digest(*(f"{path.name} {sha256(path)}" for path in files))
     return parts
+
+
+def _asked(paper: str) -> str:
+    """What a page asks of a paper's file: models, deciding checks, published numbers.
+
+    Its words are put in when the site is made. A file that cannot be read is told by the page.
+    """
+    try:
+        known = claims.papers().get(paper, {})
+    except ValueError as error:
+        return digest(str(error))
+    asked = [[c["id"], c["primary"], c["published"]] for c in known.get("claims", ())]
+    return digest(json.dumps([known.get("models", []), asked], sort_keys=True, default=str))
 
 
 def syntax(code: str) -> str:

@@ -221,14 +221,16 @@ def fill(
     pages: Mapping[str, Path],
     states: Mapping[str, State],
     pdf: str = "",
+    own: bool = False,
 ) -> None:
     """Put the ledger into the staged front page and the pages' times into the status page.
 
     pdf: the name of the printed book at the site's top, which the front page offers; none if empty.
+    own: whether it is a book of a reader's own run.
     """
     script = (folder / "ledger.js").read_text()
     parts = {
-        "tally": front.tally(records),
+        "tally": front.tally(records, own),
         "ledger": f"{front.ledger(records)}\n<script>\n{script}\n</script>",
         "status": render("status.html", **_status(pages, states)),
         "pdf": render("pdf.html", name=pdf) if pdf else "",
