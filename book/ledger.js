@@ -29,10 +29,13 @@
   form.addEventListener("input", filter);
   form.addEventListener("reset", () => setTimeout(filter));
   form.addEventListener("submit", (event) => event.preventDefault());
-  addEventListener("hashchange", () => {
-    const target = document.getElementById(location.hash.slice(1));
-    if (target?.hidden) form.reset();
-  });
+  // A square leads to its line, also when a filter hides it.
+  for (const square of document.querySelectorAll(".dots a[href^='#']")) {
+    square.addEventListener("click", () => {
+      const target = document.getElementById(square.getAttribute("href").slice(1));
+      if (target?.hidden) form.reset();
+    });
+  }
   form.hidden = false;
   filter();
 })();

@@ -1,5 +1,7 @@
 """What a reader sees: the front page, the top of a page, papers, the site's own check, the PDF."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -12,6 +14,7 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT
+from PIL import Image
 
 from vitlab import claims
 from vitlab.book import front, papers, pdf, svg
@@ -140,6 +143,21 @@ def test_a_headline_shows_every_point_on_one_scale():
     table = front.headline_table(panels)
     assert table["value"].tolist() == [0.7, 0.9, 0.5, 0.7, 0.1]
     assert svg.headline([], "", "") == ""
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        {"ViT": [[0.5, 1.0, 1.0, 1.0, 20]]},
+        {"ViT": [[0, 0, 0, 0, 20], [1, 0, 0, 0, 20]]},
+        {"ViT": [["birds", 1e9]], "CNN": [["birds", 1e9]]},
+        {"ViT": [[-3, 1e-12], [-2, 2e-12]]},
+    ],
+)
+def test_a_headline_of_equal_or_tiny_numbers_is_drawn(lines):
+    drawn = str(svg.headline([svg.Panel("miniature", lines)], "x", "y"))
+    assert drawn.count('class="point"') == sum(map(len, lines.values()))
+    assert "nan" not in drawn
 
 
 def test_rows_of_a_headline_are_named_once_and_told_apart():
@@ -313,6 +331,15 @@ def test_a_paper_has_its_checks_with_the_commit_that_first_held_them(
     assert papers.held_since(path)[claim]["commit"] == papers.NOT_YET
 
 
+def test_a_shallow_clone_says_nothing_of_first_commits(tmp_path, root):
+    inside = root / "book" / "papers" / "kim2022.yml"
+    if not papers.held_since(inside):
+        pytest.skip("this checkout has no history to clone")
+    place = tmp_path / "shallow"
+    subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{root}", str(place)], check=True)
+    assert papers.held_since(place / "book" / "papers" / "kim2022.yml") == {}
+
+
 def test_a_papers_page_has_every_claim_and_no_editors_note(records):
     made = papers.pages(records, "https://github.com/a/b")
     assert set(made) == {"index", *claims.papers()}
@@ -399,6 +426,34 @@ def test_a_page_is_staged_in_the_order_of_a_reader(tmp_path, records):
     assert "vitlab" not in figure.outputs[0].metadata
 
 
+def test_a_page_without_a_title_is_called_by_its_name_and_keeps_its_code(tmp_path):
+    cells = [nbformat.v4.new_code_cell("# a comment\nx = 1")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.ipynb")
+    state = dict.fromkeys(("finished", "machine", "commit", "versions", "key"), "x")
+    page = book.staged_page("17-mine", tmp_path, state | {"seconds": 1})
+    assert page.cells[0].source == "# 17-mine"
+    assert [cell.source for cell in page.cells if cell.cell_type == "code"] == [cells[0].source]
+
+
+@pytest.mark.parametrize("kind", ["noise", "cut", "text", "drawing"])
+def test_pictures_are_packed_and_what_is_none_is_left_alone(kind):
+    rng = np.random.default_rng(0)
+    flat = np.repeat(np.repeat(rng.integers(0, 9, (40, 40, 1)) * 20, 15, 0), 15, 1)
+    pixels = rng.integers(0, 256, (500, 500, 3)) if kind in ("noise", "cut") else flat.repeat(3, 2)
+    packed = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(packed, "PNG", compress_level=0)
+    text = base64.b64encode(packed.getvalue()).decode()
+    text = {"cut": text[: len(text) // 2 - 1], "text": "no picture" * 40_000}.get(kind, text)
+    data = {"image/png": text}
+    book._lighten(data)
+    if kind == "noise":
+        assert set(data) == {"image/jpeg"}
+        smaller = Image.open(io.BytesIO(base64.b64decode(data["image/jpeg"])))
+        assert smaller.size == (500, 500)
+    else:
+        assert data == {"image/png": text}
+
+
 def test_deviations_are_kept_by_page_and_all_pages_are_there(root):
     found = book.deviations((root / "book" / "deviations.md").read_text())
     assert set(found) <= {path.stem for path in (root / "notebooks").glob("*.md")}
@@ -422,6 +477,10 @@ def small_site(folder, **pages):
     [
         ('<a href="gone.html">x</a>', "dead link"),
         ('<a href="other.html#nowhere">x</a>', "no such place"),
+        ('<a href="../../secret.txt">x</a>', "leaves the site"),
+        ('<a href="file:///etc/passwd">x</a>', "leaves the site"),
+        ('<a href="http://[x">x</a>', "dead link"),
+        ("{{ tally }}", "was not filled in"),
         ('<img src="a.png">', "without words"),
         ('<img src="big.png" alt="big">', "MB with its pictures"),
         ("<svg></svg>", "drawing without words"),

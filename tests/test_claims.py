@@ -304,8 +304,11 @@ def test_unknown_claims_and_silent_ones_are_refused():
         claims.judged(Finding("naseer2021", "occlusion-random", Run("mini")))
 
 
+PAPER = dict.fromkeys(("id", "title", "authors", "venue", "idea"), "a2020") | {"claims": []}
+
+
 def test_papers_that_break_the_format_are_named(tmp_path):
-    (tmp_path / "a2020.yml").write_text(json.dumps({"id": "b2020", "title": "t", "claims": []}))
+    (tmp_path / "a2020.yml").write_text(json.dumps(PAPER | {"id": "b2020"}))
     with pytest.raises(claims.ClaimError, match=r"a2020\.yml: id is not the file name"):
         claims.papers(tmp_path)
     (tmp_path / "a2020.yml").write_text("id: a2020\ntitle: [\n")

@@ -114,7 +114,7 @@ def test_a_claim_is_settled_by_what_a_generator_yields(page):
     assert [n["quantity"] for n in made.record["checks"]] == ["gap"]
     assert [(n["quantity"], n["unit"]) for n in made.record["facts"]] == [("ViT", "points")]
     assert made.record["remarks"] == "A note. A remark. of Swin: not checked, no numbers of Swin."
-    assert made.record["reason"].startswith("no room: all at the ceiling A note.")
+    assert made.record["reason"].startswith("No room: all at the ceiling. A note.")
     assert (made.record["edition"], made.record["classes"]) == ("mini", 16)
 
 

@@ -456,8 +456,20 @@ def test_a_draw_of_cifar_is_balanced_and_always_the_same(photographs):
     assert some.table["id"].is_monotonic_increasing
     counts = np.bincount(some.labels, minlength=10)
     assert sorted(counts) == [1] * 7 + [2] * 3, "as even as 13 of ten classes can be"
-    with pytest.raises(DataError, match="10 images of test, not 11"):
-        cifar.images(11)
+    for n, message in [(11, "10 images of test, not 11"), (0, "at least 1"), (-1, "at least 1")]:
+        with pytest.raises(DataError, match=message):
+            cifar.images(n)
+    before = cifar.fingerprint()
+    content = bytearray((place / "test_batch.bin").read_bytes())
+    content[7] ^= 1
+    (place / "test_batch.bin").write_bytes(content)
+    cifar._decode.cache_clear()
+    assert cifar.fingerprint() != before, "of the same size, and read anew"
+    content[0] = 11
+    (place / "test_batch.bin").write_bytes(content)
+    cifar._decode.cache_clear()
+    with pytest.raises(DataError, match="a label of test is 11"):
+        cifar.images(5)
 
 
 def test_conflicts_are_recast_to_the_categories_that_cifar_shares(tmp_path):

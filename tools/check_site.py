@@ -9,6 +9,7 @@ that it loads.
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 from collections import Counter
@@ -20,6 +21,9 @@ SITE, PAGE, FRONT = 30_000_000, 1_500_000, 1_000_000  # bytes
 FRONT_PAGE = "book/intro.html"
 _OWN = {"a", "div", "section", "table", "thead", "tbody", "tr", "ul", "ol", "details", "figure"}
 _OWN |= {"svg", "g", "form", "article", "main", "nav", "span", "summary", "button", "select"}
+
+
+_UNFILLED = re.compile(r"(?<!`)\{\{ (tally|ledger|status|pdf) \}\}").findall
 
 
 class _Page(HTMLParser):
@@ -38,6 +42,8 @@ class _Page(HTMLParser):
         has = dict(attrs)
         if has.get("id"):
             self.ids.append(str(has["id"]))
+        elif tag == "a" and has.get("name"):
+            self.ids.append(str(has["name"]))
         if tag == "a" and has.get("href"):
             self.links.append(str(has["href"]))
         if tag == "img":
@@ -72,7 +78,7 @@ def faults(site: Path, machine: tuple[str, ...] = ()) -> list[str]:
     for path in sorted(site.rglob("*.html")):
         if "_static" in path.parts:  # templates that the theme brings along
             continue
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
         page = pages[path.resolve()] = _Page()
         page.feed(text)
         page.close()
@@ -82,6 +88,7 @@ def faults(site: Path, machine: tuple[str, ...] = ()) -> list[str]:
         twice = [i for i, n in Counter(page.ids).items() if n > 1 and i != "search-input"]
         found += [f"{name}: id {i} twice" for i in twice]  # the theme's search page has two boxes
         found += [f"{name}: holds {word}" for word in machine if word in text]
+        found += [f"{name}: {{{{ {word} }}}} was not filled in" for word in _UNFILLED(text)]
         own = {path.parent / unquote(src) for src in page.images if _local(src)}
         weight = path.stat().st_size + sum(p.stat().st_size for p in own if p.exists())
         if weight > PAGE:
@@ -94,12 +101,18 @@ def faults(site: Path, machine: tuple[str, ...] = ()) -> list[str]:
     for path, page in pages.items():
         for link in filter(_local, [*page.links, *page.loads, *page.images]):
             where, _, anchor = link.partition("#")
-            where = unquote(urlsplit(where).path)
-            target = (path.parent / where).resolve() if where else path
+            target = (path.parent / _path(where)).resolve() if where else path
             name = path.relative_to(site.resolve()).as_posix()
-            if not target.exists():
+            if site.resolve() not in (target, *target.parents):
+                found.append(f"{name}: leaves the site {link}")
+            elif not target.exists():
                 found.append(f"{name}: dead link {link}")
-            elif anchor and target in pages and unquote(anchor) not in pages[target].ids:
+            elif (
+                anchor not in ("", "top")
+                and not anchor.startswith(":~:")
+                and target in pages
+                and unquote(anchor) not in pages[target].ids
+            ):
                 found.append(f"{name}: no such place {link}")
     files = [path for path in site.rglob("*") if path.is_file() and path.suffix != ".pdf"]
     weight = sum(path.stat().st_size for path in files)
@@ -109,7 +122,19 @@ def faults(site: Path, machine: tuple[str, ...] = ()) -> list[str]:
 
 
 def _local(link: str) -> bool:
-    return not urlsplit(link).scheme and not link.startswith("//")
+    if link.startswith("file:"):
+        return True  # and it leaves the site
+    try:
+        return not urlsplit(link).scheme and not link.startswith("//")
+    except ValueError:  # no address at all
+        return True
+
+
+def _path(link: str) -> str:
+    try:
+        return unquote(urlsplit(link).path).replace("\0", "")
+    except ValueError:
+        return link
 
 
 def main() -> int:

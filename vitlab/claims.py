@@ -64,7 +64,7 @@ def papers(folder: Path | None = None) -> dict[str, dict[str, Any]]:
         paper = read_yaml(path)
         if not isinstance(paper, dict):
             raise ClaimError(f"{path} is not a mapping with id, title and claims")
-        missing = {"id", "title", "claims"} - set(paper)
+        missing = {"id", "title", "authors", "venue", "idea", "claims"} - set(paper)
         if missing or paper["id"] != path.stem:
             raise ClaimError(
                 f"{path}: {f'lacks {missing}' if missing else 'id is not the file name'}"
@@ -100,7 +100,7 @@ def _check_entry(path: Path, entry: Any) -> None:
         )
     for number in entry["published"] or ():
         at = number.get("at", ["", 0])
-        if not isinstance(at, list) or len(at) != 2 or not isinstance(at[0], str):
+        if not (isinstance(at, list) and [type(x) for x in at] in _PLACES):
             raise ClaimError(f"{path}: {name}: at is [series, level or row], got {at!r}")
     primaries(entry)
 
@@ -142,6 +142,7 @@ def primaries(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 _OF_CLAIM = (
     *("id", "short", "theme", "statement", "kind", "published", "check", "primary", "mini"),
 )
+_PLACES = [[str, kind] for kind in (int, float, str)]  # of a published number in a headline
 # What is done to images first, then what is done to models: the order of the front page.
 THEMES = (
     "occlusion and patches",

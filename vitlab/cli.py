@@ -119,11 +119,13 @@ def _record(given: argparse.Namespace) -> int:
     from vitlab.book import build, pages, profiles, recorded
 
     where, name = Path(given.build), given.name
+    recorded.check_name(name or where.name)
     if given.build in profiles.PROFILES and given.build != "mini":
         root = pages.find_root()
         if failed := build.build(profile=given.build, jobs=given.jobs, root=root, site=False):
             return failed
         where, name = build.place(root, [], {}, given.build), name or given.build
+    name = name or where.name
     kept = recorded.record(where, name)
     print(f"kept as {name}: {', '.join(kept)}; build the book to see them")
     return 0
@@ -167,11 +169,14 @@ def _zoo(given: argparse.Namespace) -> int:
     if given.list:
         print(index.table())
     elif given.check:
-        wrong = []
+        wrong, seen = [], 0
         for name, stated, measured in loop.check(given.models):
+            seen += 1
             print(f"{name}: {measured:.4f}, stated {stated:.4f}", flush=True)
             # Another machine rounds otherwise: a few images of ten thousand may change sides.
-            wrong += [name] * (abs(measured - stated) > 0.002)
+            wrong += [name] * (not abs(measured - stated) <= 0.002)
+        if not seen:
+            raise RuntimeError("none of these models is trained; vitlab zoo --list says which are")
         if wrong:
             raise RuntimeError(f"not as stated: {', '.join(wrong)}")
     else:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from math import isfinite
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -427,11 +428,16 @@ class Lab:
         chance: whether guessing is drawn in. Raises ClaimError for an unknown paper or claim.
         """
         claims.claim(paper, claim)
+
+        def point(level: Any, interval: Sequence[float]) -> list[Any]:
+            numbers = [float(x) if isfinite(x) else None for x in interval[:3]]
+            return [level if isinstance(level, str) else float(level), *numbers, interval[3]]
+
         shown = {
             series: [
-                [k if isinstance(k, str) else float(k), *q.interval]
+                point(k, q.interval)
                 for k, q in points.items()
-                if not q.lacks
+                if not q.lacks and isfinite(q.interval.value)
             ]
             for series, points in lines.items()
         }

@@ -495,6 +495,8 @@ def _site(
         pair = root / "notebooks" / f"{name}.ipynb"
         if pair.exists():
             shutil.copy(pair, built / "data" / name)
+        if not states[name]:
+            continue
         kept = [] if parameters else recorded.runs(name, root / "book" / "recorded")
         table = front.headline_table(front.headline(folder, kept))
         table.to_csv(built / "data" / name / "headline.csv", index=False)

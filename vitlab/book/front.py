@@ -235,8 +235,7 @@ def _published(words: svg.Panel) -> svg.Panel:
             rounded = "" if p["exact"] else "read off or rounded; "
             remark = f"{p['model']}, {p['condition']}; {rounded}{p['where']}"
             lines.setdefault(series, []).append([x, value, None, None, None, remark])
-    about = {"x": words.x, "y": words.y, "paper": words.paper, "claim": words.claim}
-    return svg.Panel(PUBLISHED, lines, **about)
+    return svg.Panel(PUBLISHED, lines, words.x, words.y, None, words.paper, words.claim)
 
 
 def headline_table(panels: Sequence[svg.Panel]) -> pd.DataFrame:

@@ -70,8 +70,11 @@ def held_since(path: Path) -> dict[str, dict[str, str]]:
 
     That is the latest of its lines' commits. Empty where git or the history is not there.
     """
+    if _git(path, "rev-parse", "--is-shallow-repository").startswith("true"):
+        return {}  # all that is older would seem to be of its last commit
     by_line = _blame(path)
-    history = [NOT_YET, *_git(path, "log", "--format=%H").splitlines()]  # the newest first
+    # The newest first; through renames, as blame goes.
+    history = [NOT_YET, *_git(path, "log", "--follow", "--format=%H").splitlines()]
     age = {commit: k for k, commit in enumerate(history)}
     found = {}
     for claim, lines in _check_lines(path.read_text()).items():
@@ -92,7 +95,7 @@ def _check_lines(text: str) -> dict[str, list[int]]:
     for claim in claims_.value:
         parts = {key.value: (key, value) for key, value in claim.value}
         lines: set[int] = set()
-        for name in ("check", "primary"):
+        for name in {"check", "primary"} & set(parts):
             key, value = parts[name]
             last = value.end_mark.line + (value.end_mark.column > 0)
             lines |= set(range(key.start_mark.line + 1, max(last, key.start_mark.line + 1) + 1))
@@ -117,7 +120,11 @@ def _git(path: Path, *command: str) -> str:
     """What git says of a file; empty where there is no git, or no history."""
     try:
         done = subprocess.run(
-            ["git", *command, "--", path.name], cwd=path.parent, capture_output=True, text=True
+            ["git", *command, *(() if command[0] == "rev-parse" else ("--", path.name))],
+            cwd=path.parent,
+            capture_output=True,
+            text=True,
+            errors="replace",
         )
     except OSError:
         return ""

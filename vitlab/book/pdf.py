@@ -42,8 +42,9 @@ def write(site: Path, pages: Sequence[str], target: Path) -> None:
 
     Raises PdfError for a browser that fails.
     """
+    text = one_page(site, pages)
     with tempfile.NamedTemporaryFile("w", suffix=".html", dir=site, delete=False) as whole:
-        whole.write(one_page(site, pages))
+        whole.write(text)
     printed = target.with_suffix(".part.pdf")
     try:
         done = subprocess.run(
@@ -60,9 +61,11 @@ def write(site: Path, pages: Sequence[str], target: Path) -> None:
             ],
             capture_output=True,
             text=True,
+            errors="replace",
         )
-        if done.returncode or not printed.exists():
-            raise PdfError(f"the browser could not print the book: {done.stderr[-500:]}")
+        if done.returncode or not printed.exists() or not printed.stat().st_size:
+            why = done.stderr[-500:] or f"exit code {done.returncode}, and no PDF"
+            raise PdfError(f"the browser could not print the book: {why}")
         printed.replace(target)
     finally:
         os.unlink(whole.name)
@@ -112,7 +115,8 @@ def _join(article: Tag, place: str, pages: set[str]) -> None:
     for tag in article.select("[id]"):
         tag["id"] = f"{_id(page)}--{tag['id']}"
     for tag in article.select("img[src]"):
-        tag["src"] = _moved(str(tag["src"]), place)
+        if ":" not in str(tag["src"]):
+            tag["src"] = _moved(str(tag["src"]).partition("?")[0], place)
     for tag in article.select("a[href]"):
         where, _, anchor = str(tag["href"]).partition("#")
         if ":" in where:
@@ -130,7 +134,7 @@ def _moved(link: str, place: str) -> str:
     parts: list[str] = list(Path(place).parent.parts)
     for part in unquote(link).split("/"):
         if part == "..":
-            parts.pop()
+            del parts[-1:]
         elif part not in (".", ""):
             parts.append(part)
     return quote("/".join(parts))

@@ -41,8 +41,7 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
     Raises RecordError, before anything is written, for a folder without finished pages, a page that
     failed, a run in miniature, and a name that is no plain file name.
     """
-    if not run or run != Path(run).name or run.startswith(".") or not run.isprintable():
-        raise RecordError(f"a recorded run is called like a folder, e.g. lite0; got {run!r}")
+    check_name(run)
     pages = sorted(path.parent for path in (build / "pages").glob("*/state.json"))
     if not pages:
         raise RecordError(
@@ -88,6 +87,12 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
         write_json(new / "state.json", kept)
         swap(new, place)
     return [page.name for page in pages]
+
+
+def check_name(run: str) -> None:
+    """Raises RecordError for a name that is no plain file name."""
+    if not run or run != Path(run).name or run.startswith(".") or not run.isprintable():
+        raise RecordError(f"a recorded run is called like a folder, e.g. lite0; got {run!r}")
 
 
 def _hashes(place: Path) -> dict[str, str]:

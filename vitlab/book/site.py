@@ -17,7 +17,7 @@ from PIL import Image
 from vitlab import claims
 from vitlab.book import front
 from vitlab.files import FileError, read_json
-from vitlab.markup import render
+from vitlab.markup import inert, render
 
 State = dict[str, Any]  # what is known of a page's last run; empty if there is none
 
@@ -25,10 +25,14 @@ State = dict[str, Any]  # what is known of a page's last run; empty if there is 
 def failure(folder: Path) -> dict[str, str]:
     """What is known of a page's failed last run; empty if it went well."""
     path = folder / "failure.json"
+    if not path.exists():
+        return {}
     try:
-        return read_json(path) if path.exists() else {}
+        known = read_json(path)
     except FileError as error:
-        return {"error": str(error), "time": "at an unknown time"}
+        known = {"error": str(error)}
+    told = known if isinstance(known, dict) else {"error": str(known)}
+    return {"error": "unknown", "time": "at an unknown time"} | told
 
 
 def data_files(folder: Path) -> list[Path]:
@@ -66,7 +70,10 @@ def staged_page(
         return new_notebook(cells=[new_markdown_cell(text, id="never-run")])
     notebook = nbformat.read(folder / "page.ipynb", as_version=4)
     notebook.metadata.pop("papermill", None)  # paths and durations of this machine
-    title, _, rest = notebook.cells[0].source.partition("\n")
+    first = notebook.cells[0] if notebook.cells else _said("", "empty")
+    if first.cell_type != "markdown" or not first.source.startswith("# "):
+        notebook.cells.insert(0, first := _said(f"# {inert(name)}", "no-title"))
+    title, _, rest = first.source.partition("\n")
     records = _in_order(records, notebook)
     cards = {f"{r['paper']} {r['claim']}": _card(r) for r in records}
     body = [new for cell in notebook.cells[1:] for new in _staged(cell, name, cards)]
@@ -154,22 +161,27 @@ def _tables(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-HEAVY = 100_000  # bytes of a picture that is worth packing
+HEAVY = 130_000  # characters of a picture that is worth packing
 
 
 def _lighten(data: dict[str, Any]) -> None:
-    """Pictures of pictures as JPEG, a third of the size; drawings, of few colours, stay PNG."""
-    packed = base64.b64decode(data.get("image/png", ""))
-    if len(packed) < HEAVY:
+    """Pictures of pictures as JPEG, a third of the size; drawings, of few colours, stay PNG.
+
+    What is no picture stays as it is: it may be anything that a page has put out.
+    """
+    if len(data.get("image/png", "")) < HEAVY:
         return
-    image = Image.open(io.BytesIO(packed)).convert("RGBA")
-    flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    if flat.getcolors(5000) is None:
+    try:
+        packed = base64.b64decode(data["image/png"])
+        image = Image.open(io.BytesIO(packed)).convert("RGBA")
+        flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
         smaller = io.BytesIO()
-        flat.save(smaller, "JPEG", quality=88, subsampling=0, optimize=True)
-        if len(smaller.getvalue()) < 0.8 * len(packed):
-            del data["image/png"]
-            data["image/jpeg"] = base64.b64encode(smaller.getvalue()).decode()
+        flat.save(smaller, "JPEG", quality=88, subsampling=0)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return
+    if flat.getcolors(5000) is None and len(smaller.getvalue()) < 0.8 * len(packed):
+        del data["image/png"]
+        data["image/jpeg"] = base64.b64encode(smaller.getvalue()).decode()
 
 
 def deviations(text: str) -> dict[str, str]:

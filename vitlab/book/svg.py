@@ -331,10 +331,12 @@ def _words(text: str, x: float, y: float) -> str:
 
 def _ticks(low: float, high: float) -> list[float]:
     """Four to seven round numbers from at most `low` to at least `high`."""
-    step = 10 ** math.floor(math.log10(max(high - low, 1e-9)))
+    if high - low < 1e-9 * max(1, abs(low), abs(high)):  # all are the same
+        low, high = low - 0.05 * (abs(low) or 1), high + 0.05 * (abs(high) or 1)
+    step = 10 ** math.floor(math.log10(high - low))
     step = next(step * k for k in (0.2, 0.25, 0.5, 1, 2) if (high - low) / (step * k) <= 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(k * step, 9) for k in range(first, max(last, first + 1) + 1)]
+    return [k * step for k in range(first, max(last, first + 1) + 1)]
 
 
 def _plain(value: float) -> str:

@@ -59,6 +59,8 @@ def images(n: int | None = None, seed: int = 0, split: str = "test") -> Images:
     Raises DataError as `load` does, and for a split that has fewer.
     """
     pictures, labels = load(split)
+    if n is not None and n < 1:
+        raise DataError(f"n must be at least 1, got {n}")
     if n is not None and n > len(labels):
         raise DataError(f"CIFAR-10 has {len(labels):,} images of {split}, not {n:,}")
     drawn = generator("cifar-10", seed, split).permutation(len(labels))
@@ -120,7 +122,10 @@ def _decode(place: Path) -> Path:
             f"{place} holds neither {_ARCHIVE} nor its .bin files nor folders train/ and test/ "
             f"with a folder per class ({', '.join(CLASSES)})"
         )
-    source = digest(*(f"{file.relative_to(place)} {file.stat().st_size}" for file in files))
+    stats = ((file, file.stat()) for file in files)
+    source = digest(
+        *(f"{file.relative_to(place)} {s.st_size} {s.st_mtime_ns}" for file, s in stats)
+    )
     kept = folder() / ".decoded" / f"cifar-10-{source}.npz"
     if kept.exists():
         return kept
@@ -164,6 +169,10 @@ def _binary(place: Path, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         if len(content) % _RECORD:
             raise DataError(f"{place}: a file of {split} images is cut off; get it again")
         rows = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
+        if rows[:, 0].max(initial=0) >= len(CLASSES):
+            raise DataError(
+                f"{place}: a label of {split} is {rows[:, 0].max()}, of 0 to 9; get it again"
+            )
         yield rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0]
 
 
