@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import yaml
+from vitlab.files import read_yaml
 
 # They lie beside the models that speak for a group.
-_GROUPS = yaml.safe_load(Path(__file__).with_name("zoo").joinpath("groups.yml").read_text())
+_GROUPS = read_yaml(Path(__file__).with_name("zoo") / "groups.yml")
 COLOURS = {group: look["colour"] for group, look in _GROUPS.items()} | {"people": "#3c7a3c"}
 MARKERS = {group: look["marker"] for group, look in _GROUPS.items()} | {"people": "*"}
 

@@ -12,6 +12,7 @@ import yaml
 
 from vitlab import claims
 from vitlab.book import front
+from vitlab.files import LOADER
 from vitlab.markup import Markup, render
 
 
@@ -89,7 +90,7 @@ def held_since(path: Path) -> dict[str, dict[str, str]]:
 
 def _check_lines(text: str) -> dict[str, list[int]]:
     """The lines, from 1, of each claim's ``check`` and ``primary``."""
-    root: Any = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    root: Any = yaml.compose(text, Loader=LOADER)
     claims_ = next(value for key, value in root.value if key.value == "claims")
     spans = {}
     for claim in claims_.value:

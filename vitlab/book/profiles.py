@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,18 @@ def file() -> Path:
     return Path(os.environ.get("VITLAB_PROFILES", inside if inside.exists() else checkout))
 
 
+@cache
+def _read(where: Path, changed: int) -> Any:
+    return read_yaml(where) or {}
+
+
 def pages(where: Path | None = None) -> dict[str, dict[str, dict[str, Any]]]:
     """Every page's section, as it stands in ``profiles.yml``; empty without such a file.
 
     Raises FileError, with page and profile, for a file of another form.
     """
     where = where or file()
-    found = (read_yaml(where) or {}) if where.exists() else {}
+    found = _read(where, where.stat().st_mtime_ns) if where.exists() else {}
     if not isinstance(found, dict):
         raise FileError(f"{where} is not a mapping of pages to profiles")
     for page, section in found.items():
@@ -43,7 +49,7 @@ def pages(where: Path | None = None) -> dict[str, dict[str, dict[str, Any]]]:
                     f"{where}: {page}: {profile!r} is no profile with parameters; "
                     f"profiles: {', '.join(PROFILES)}"
                 )
-    return found
+    return dict(found)
 
 
 def sizes(page: str, where: Path | None = None) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pandas as pd
 import yaml
 
-from vitlab.files import nearest
+from vitlab.files import nearest, parse_yaml
 from vitlab.images.images import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
@@ -142,7 +142,7 @@ def read(path: Path) -> Manifest:
     Raises DataError, with file and field, where a field is missing, unknown, or of the wrong kind.
     """
     try:
-        found = _checked(Manifest, yaml.safe_load(path.read_text(encoding="utf-8")), "")
+        found = _checked(Manifest, parse_yaml(path.read_text(encoding="utf-8")), "")
         if found.name != path.stem:
             raise ValueError(f"name: {found.name!r} is not the file's name")
     except yaml.YAMLError as error:

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from vitlab.files import digest, nearest
+from vitlab.files import digest, nearest, parse_yaml
 from vitlab.models.hub import ZOO
 from vitlab.models.model import PRECISIONS
 from vitlab.models.small import ARCHITECTURES
@@ -162,7 +162,7 @@ def read(path: Path) -> dict[str, Recipe]:
     Raises RecipeError, with the record and the key, for a table that is not one.
     """
     try:
-        zoos = yaml.safe_load(path.read_text(encoding="utf-8"))
+        zoos = parse_yaml(path.read_text(encoding="utf-8"))
         sections = [(zoo, section, section["models"].items()) for zoo, section in zoos.items()]
         return {
             f"{zoo}/{record}-{seed}": _recipe(f"{zoo}/{record}-{seed}", seed, section, given)
