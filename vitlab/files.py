@@ -69,10 +69,13 @@ def parse_yaml(text: str) -> Any:
 
 def read_yaml(path: Path | str) -> Any:
     """What a YAML file holds. Raises FileError, with file and line, for what is no YAML."""
+    text = ""
     try:
-        return parse_yaml(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        return parse_yaml(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
+        line = min(line, max(1, len(text.splitlines())))  # what is open to the end ends there
         raise FileError(f"{path}, line {line}: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FileError(f"{path} is not YAML: {error}") from None
