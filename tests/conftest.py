@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from vitlab.models import Model
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # small tensors, many processes
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))  # tests import the tools by their names
 REAL = Path(os.environ.get("VITLAB_REAL_DATA", ROOT.parent / "shared" / "data"))
 
 

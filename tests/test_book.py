@@ -6,22 +6,18 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 
+import check_site
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from conftest import ROOT
 from PIL import Image
 
 from vitlab import claims
 from vitlab.book import front, papers, pdf, svg
 from vitlab.book import site as book
-
-sys.path.insert(0, str(ROOT / "tools"))
-import check_site
 
 BROWSER = next((path for path in map(shutil.which, pdf._BROWSERS) if path), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome to print with")
@@ -175,8 +171,8 @@ def test_rows_of_a_headline_are_named_once_and_told_apart():
 
 
 def test_the_front_page_has_a_line_a_claim_and_a_dot_a_claim(records):
-    tally = BeautifulSoup(front.tally(records), "html.parser")
-    page = BeautifulSoup(front.ledger(records), "html.parser")
+    tally = BeautifulSoup(front.tally(front.rows(records, "../")), "html.parser")
+    page = BeautifulSoup(front.ledger(front.rows(records, "../")), "html.parser")
     total = len(records)
     assert len(tally.select(".dots a")) == total
     assert {a.get("tabindex") for a in tally.select(".dots a")} == {"-1"}, (
@@ -209,8 +205,13 @@ def test_a_line_says_how_many_statements_agree_and_for_what_they_speak(records):
     assert cells[2] == "✓ seen 2 of 3 statements"
     assert "these networks only" in line.get_text()
     assert front.answer(record).endswith(". Its other statements: not seen.")
-    told = " ".join(BeautifulSoup(front.tally([record]), "html.parser").get_text().split())
+    told = " ".join(
+        BeautifulSoup(front.tally(front.rows([record], "../")), "html.parser").get_text().split()
+    )
     assert "1 of these deciding checks were chosen when results" in told
+    ours = {"photos": edition(known=["miniature"])}  # of another edition than this one
+    elsewhere = {**record, "editions": ours, "edition": "photos"}
+    assert "deciding checks were chosen" not in front.tally(front.rows([elsewhere], "../"))
 
 
 SEARCH = """<script>addEventListener("load", () => {
@@ -244,9 +245,10 @@ def test_the_filters_find_what_they_name(tmp_path, root, records):
         ("theme", "language"): sum(r["theme"] == "language" for r in records),
     }
     script = (root / "book" / "ledger.js").read_text()
+    table = front.ledger(front.rows(records, "../"))
     page = tmp_path / "page.html"
     page.write_text(
-        f"<html><meta charset='utf-8'><body>{front.ledger(records)}<script>{script}</script>"
+        f"<html><meta charset='utf-8'><body>{table}<script>{script}</script>"
         + SEARCH.replace("CASES", json.dumps(list(of)))
     )
     done = subprocess.run(
@@ -397,8 +399,10 @@ def test_a_page_is_staged_in_the_order_of_a_reader(tmp_path, records):
     about |= {"x": "share", "y": "accuracy", "chance": None, "lines": lines}
     (tmp_path / "headline.json").write_text(json.dumps(about))
     state = dict.fromkeys(("finished", "machine", "commit", "versions", "key"), "x")
+    panels = front.headline(tmp_path, [])
+    differs = "| a |\n|---|\n| b |"
     page = book.staged_page(
-        "01-occlusion", tmp_path, state | {"seconds": 1}, mine, [], "| a |\n|---|\n| b |"
+        "01-occlusion", tmp_path, state | {"seconds": 1}, mine, [], panels, differs
     )
     sources = [cell.source for cell in page.cells]
     places = [
@@ -574,11 +578,12 @@ def test_the_ledger_prints_within_its_margins(tmp_path, root, records):
       const ends = [...document.querySelectorAll("#ledger *")];
       document.body.dataset.wide = Math.max(...ends.map((e) => e.getBoundingClientRect().right));
     })</script>"""
+    table = front.ledger(front.rows(records, "../"))
     printed = css.replace("@media print {", "@media all {")
     page = tmp_path / "page.html"
     page.write_text(
         f'<html data-theme="light"><meta charset="utf-8"><style>body{{margin:0;width:{wide}px}}'
-        f"{printed}</style><body>{front.ledger(records)}{probe}</body></html>"
+        f"{printed}</style><body>{table}{probe}</body></html>"
     )
     done = subprocess.run(
         [

@@ -11,21 +11,17 @@ import sys
 import time
 from html.parser import HTMLParser
 
+import check_site
 import jupytext
 import nbformat
 import pandas as pd
 import pytest
-from conftest import ROOT
 from markdown_it.renderer import RendererHTML
 from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
 
-sys.path.insert(0, str(ROOT / "tools"))
-
-import check_site
-
 from vitlab import claims, files, keys, models
-from vitlab.book import build, pages, papers, profiles, recorded
+from vitlab.book import build, front, pages, papers, profiles, recorded
 from vitlab.book import site as book
 from vitlab.images import catalogue
 
@@ -766,7 +762,8 @@ def hostile_site(place, word):
     headline = {"paper": "naseer2021", "claim": "occlusion-random", "edition": "mini"}
     headline |= {"x": word, "y": word, "chance": None, "lines": {word: [[word, 0.5, 0.4, 0.6, 5]]}}
     (folder / "headline.json").write_text(json.dumps(headline))
-    page = book.staged_page("01-first", folder, state, [known], [run], "", "a/b")
+    panels = front.headline(folder, [])
+    page = book.staged_page("01-first", folder, state, [known], [run], panels, "", "a/b")
     made = papers.pages([known], "https://github.com/a/b")
     never = book.staged_page(word, folder, {})
     staged = [cell.source for cell in [*page.cells[1:5], *page.cells[-2:], *never.cells]]
@@ -835,7 +832,7 @@ def test_a_hostile_page_is_built_and_nothing_of_it_is_executed(checkout, monkeyp
     states = {name: state for name in ("01-first", "02-second")}
     base = checkout / "build"
     build.write_json(base / "ledger.json", [])
-    build._site(checkout, base, states, [], {})
+    build._site(checkout, base, states, [], {name: [] for name in states}, {})
     page = (base / "html" / "notebooks" / "01-first.html").read_text()
     assert "cycler" in page
     assert "<svg onload" not in page

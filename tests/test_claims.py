@@ -1,11 +1,9 @@
 import html
 import json
 import re
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from jsonschema import Draft202012Validator
 
 from vitlab import claims
@@ -247,7 +245,6 @@ def test_the_ledger_has_a_record_for_every_claim_and_fits_its_schema(tmp_path):
 
 
 def test_a_ledger_that_is_not_whole_is_found_out():
-    sys.path.insert(0, str(ROOT / "tools"))
     from ledger import faults
 
     whole = claims.ledger({"01-occlusion": [claims.judged(finding(0.2, 0.4))]})

@@ -1,11 +1,6 @@
 import copy
-import sys
 
 import pytest
-from conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "tools"))
-
 from sameness import differences
 
 NUMBER = {"quantity": "gap", "value": 0.5, "low": 0.25, "high": 0.75, "n": 160, "unit": "share"}

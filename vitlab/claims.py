@@ -336,7 +336,7 @@ def judged(found: Finding) -> dict[str, Any]:
         _agrees(where, name, demands[0], stated)
         if stated[name].get("only") and run.edition != "imagenet":
             raise ClaimError(
-                f"{where} {name}: asked of ImageNet alone; put it under `if not lab.mini:`"
+                f"{where} {name}: asked of ImageNet alone; put it under `if lab.imagenet:`"
             )
     first = parts[0] if parts else {"verdict": "not run"}
     reasons = [text for text in (first.get("reason", ""), found.remarks) if text]
@@ -549,15 +549,15 @@ def _of_claim(
     return {
         "paper": paper,
         "claim": entry["id"],
-        "short": entry.get("short", ""),
-        "theme": entry.get("theme", ""),
+        "short": entry["short"],
+        "theme": entry["theme"],
         "photos": entry.get("photos", ""),
         "statement": " ".join(entry["statement"].split()),
         "page": pages.get((paper, entry["id"])),
         "published": entry["published"],
         "unpublished": entry.get("unpublished", ""),
         "independent": entry.get("independent", []),
-        "primary": entry.get("primary", []),
+        "primary": entry["primary"],
         "verdict": headline["verdict"],
         "reason": headline["reason"],
         "edition": measured[0] if measured else None,

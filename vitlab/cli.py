@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME=VALUE",
         help="set a parameter of the pages; the result is a small book under build/custom",
     )
-    build.add_argument("--profile", default="mini", help="mini, colab or full (default: mini)")
+    build.add_argument(
+        "--profile", default="mini", help="mini (the default), photos, colab or full"
+    )
     build.add_argument("--jobs", type=int, default=0, help="pages at a time; 0: one per core")
     build.add_argument("--no-site", action="store_true", help="run pages, do not render HTML")
     build.add_argument("--pdf", action="store_true", help="print the book into one PDF, too")
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = commands.add_parser("plan", help="what a build would need, before anything starts")
     plan.add_argument("pages", nargs="*", help="pages, e.g. 01-occlusion; all if none")
     plan.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
-    plan.add_argument("--profile", default="full", help="mini, colab or full (default: full)")
+    plan.add_argument("--profile", default="full", help="mini, photos, colab or full (the default)")
 
     record = commands.add_parser("record", help="keep a finished run under book/recorded")
     record.add_argument(

@@ -75,7 +75,7 @@ def read_yaml(path: Path | str) -> Any:
         return parse_yaml(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        line = min(line, max(1, len(text.splitlines())))  # what is open to the end ends there
+        line = min(line, text.count("\n") + 1)  # libyaml counts one more at an open end
         raise FileError(f"{path}, line {line}: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FileError(f"{path} is not YAML: {error}") from None

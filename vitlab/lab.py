@@ -180,13 +180,12 @@ class Lab:
 
     def _edition(self, loaded: Sequence[Model]) -> claims.Edition:
         """What kind of evidence this run is, by its images; without any, by its models."""
-        images = self.__dict__.get("images")
-        if images is None and self.given.get("images", "stimuli") == "stimuli":
+        if images := self.__dict__.get("images"):
+            known: dict[str, claims.Edition] = {"stimuli": "mini", "cifar-10": "photos"}
+            return known.get(images.classes, "imagenet")
+        if self.given.get("images", "stimuli") == "stimuli":
             return "mini"
-        photos = images.classes == "cifar-10" if images else _all_know(loaded, "cifar-10")
-        if images is not None and images.classes == "stimuli":
-            return "mini"
-        return "photos" if photos else "imagenet"
+        return "photos" if _all_know(loaded, "cifar-10") else "imagenet"
 
     def regroup(self, group_of: Callable[[Model], str]) -> None:
         """Give every model the group that is said of it, and print the groups if they change."""

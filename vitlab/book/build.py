@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -109,22 +109,17 @@ def build(
         states = {name: read_state(folder) for name, folder in folders.items()}
         good = {name: folder for name, folder in folders.items() if states[name]}
         settled = {name: claims.records(folder) for name, folder in good.items()}
-        if not own:
-            where = root / "book" / "recorded"
-            for name in whole:
-                kept = [c for run in recorded.runs(name, where) for c in run["claims"]]
-                settled[name] = settled.get(name, []) + kept
+        kept = {n: [] if own else recorded.runs(n, root / "book" / "recorded") for n in whole}
+        for name, runs in kept.items():
+            settled[name] = settled.get(name, []) + [c for run in runs for c in run["claims"]]
         records = claims.ledger(settled)
         write_json(base / "ledger.json", records)
         counts = {v: sum(r["verdict"] == v for r in records) for v in claims.VERDICTS}
         print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
         if site:
             settings = {"profile": profile, **(parameters or {})} if own else {}
-            here = {name for record in records for name in record["editions"]}
-            absent = {name: "" for name in claims.EDITIONS if name not in here}
-            yours = calling(**({"imagenet": "your pictures"} | absent))
-            with yours if parameters else nullcontext():
-                _site(root, base, states, records, settings, pdf)
+            with calling(**_names(records) if parameters else {}):
+                _site(root, base, states, records, kept, settings, pdf)
     for result in failed:
         print(f"FAILED {result.page.name}: {result.error}", file=sys.stderr)
     return 1 if failed else 0
@@ -398,6 +393,7 @@ def _site(
     base: Path,
     states: dict[str, dict[str, Any]],
     records: list[dict[str, Any]],
+    kept: Mapping[str, list[dict[str, Any]]],
     parameters: dict[str, str],
     pdf: bool = False,
 ) -> None:
@@ -413,14 +409,16 @@ def _site(
     if parameters:
         records = [record for record in records if record["page"]]
     differs = book.deviations((root / "book" / "deviations.md").read_text())
+    # Of a page that never ran well nothing is shown.
+    panels = {n: front.headline(f, kept[n]) if states[n] else [] for n, f in folders.items()}
     for name, folder in folders.items():
-        kept = [] if parameters else recorded.runs(name, root / "book" / "recorded")
         notebook = book.staged_page(
             name,
             folder,
             states[name],
             [record for record in records if record["page"] == name],
-            kept,
+            kept[name],
+            panels[name],
             differs.get(name, ""),
             _badge(root, name, address),
             (root / "notebooks" / f"{name}.ipynb").exists(),
@@ -495,16 +493,20 @@ def _site(
         pair = root / "notebooks" / f"{name}.ipynb"
         if pair.exists():
             shutil.copy(pair, built / "data" / name)
-        if not states[name]:
-            continue
-        kept = [] if parameters else recorded.runs(name, root / "book" / "recorded")
-        table = front.headline_table(front.headline(folder, kept))
-        table.to_csv(built / "data" / name / "headline.csv", index=False)
+        if panels[name]:
+            table = front.headline_table(panels[name])
+            table.to_csv(built / "data" / name / "headline.csv", index=False)
     if pdf:
         printer.write(built, _in_order(toc), built / printer.NAME)
     swap(built, site)
     write_text(stamp_file, _stamp(stamp, site))
     print(f"site: {site / 'index.html'}")
+
+
+def _names(records: list[dict[str, Any]]) -> dict[str, str]:
+    """What the editions are called in a book of a reader's own: those it lacks have no name."""
+    here = {name for record in records for name in record["editions"]}
+    return {"imagenet": "your pictures"} | {n: "" for n in claims.EDITIONS if n not in here}
 
 
 def _in_order(toc: dict[str, Any]) -> list[str]:

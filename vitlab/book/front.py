@@ -67,12 +67,11 @@ def counts(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
     return [(v, said.count(v)) for v in claims.VERDICTS if v != "not run" and v in said]
 
 
-def tally(records: Sequence[Mapping[str, Any]], own: bool = False) -> str:
+def tally(found: Sequence[Row], own: bool = False) -> str:
     """The front page's tally: how much is measured, by what evidence, a dot for every claim.
 
-    own: of a reader's own run, of which nothing is said as of the book.
+    found: all `rows`. own: of a reader's own run, of which nothing is said as of the book.
     """
-    found = rows(records, "../")
     editions = [r["edition"] for r in found if r["edition"]]
     return render(
         "tally.html",
@@ -89,8 +88,11 @@ def tally(records: Sequence[Mapping[str, Any]], own: bool = False) -> str:
 
 
 def _known_before(found: Sequence[Row]) -> int:
-    """Of the numbers that decide, how many were known when the check was chosen."""
-    return sum(bool(r["shown"] and r["shown"].get("known")) for r in found)
+    """Of the numbers that decide, how many were known in their edition when it was asked."""
+    called = {"mini": "miniature"}  # as the papers' files name an edition
+    return sum(
+        called.get(r["edition"], r["edition"]) in r["shown"]["known"] for r in found if r["shown"]
+    )
 
 
 _EVIDENCE = {
@@ -100,9 +102,8 @@ _EVIDENCE = {
 }
 
 
-def ledger(records: Sequence[Mapping[str, Any]]) -> str:
+def ledger(found: Sequence[Row]) -> str:
     """The front page's table, by theme; claims that no page measures yet stand by paper below."""
-    found = rows(records, "../")
     idle = [r for r in found if not r["page"]]
     papers = [p for p in claims.papers().values() if any(r["paper"] == p["id"] for r in idle)]
     filters = {
@@ -131,7 +132,7 @@ def answer(record: Mapping[str, Any]) -> Markup:
 
     Where the claim has further statements that say something else, so does the sentence.
     """
-    short, verdict = inert(record["short"] or record["claim"]), record["verdict"]
+    short, verdict = inert(record["short"]), record["verdict"]
     setting = EDITIONS.get(record["edition"] or "", "")
     where = WHERE.get(setting, f"in {setting}") if setting else ""
     shown = record.get("editions", {}).get(record["edition"] or "", {})
@@ -160,6 +161,7 @@ def top(name: str, records: Sequence[Mapping[str, Any]], panels: Sequence[svg.Pa
     headline, with their words (see `headline`).
     """
     first, *rest = records
+    idle = sum(r["verdict"] == "not run" for r in rest)
     figure = Markup("")
     if panels:
         words = panels[0]
@@ -168,15 +170,11 @@ def top(name: str, records: Sequence[Mapping[str, Any]], panels: Sequence[svg.Pa
         "answer.html",
         says=answer(first),
         first=first,
-        others=counts(rest) + [("not run", n) for n in [_idle(rest)] if n],
+        others=counts(rest) + ([("not run", idle)] if idle else []),
         figure=figure,
         name=name,
         published=any(panel.title == PUBLISHED for panel in panels),
     )
-
-
-def _idle(records: Sequence[Mapping[str, Any]]) -> int:
-    return sum(r["verdict"] == "not run" for r in records)
 
 
 def claims_of_page(records: Sequence[Mapping[str, Any]]) -> str:

@@ -15,7 +15,7 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 from PIL import Image
 
 from vitlab import claims
-from vitlab.book import front
+from vitlab.book import front, svg
 from vitlab.files import FileError, read_json
 from vitlab.markup import inert, render
 
@@ -51,6 +51,7 @@ def staged_page(
     state: State,
     records: Sequence[Mapping[str, Any]] = (),
     kept: Sequence[Mapping[str, Any]] = (),
+    panels: Sequence[svg.Panel] = (),
     differs: str = "",
     badge: str = "",
     paired: bool = False,
@@ -60,8 +61,9 @@ def staged_page(
     Title, answer and headline; then the page as it ran, its claims' cards with the evidence of
     every edition; then known deviations, recorded runs and provenance.
 
-    records: the ledger's, of the page's claims. kept: its recorded runs. differs: its deviations,
-    as Markdown. badge: the address of the paired .ipynb, for Colab; no link if empty.
+    records: the ledger's, of the page's claims. kept: its recorded runs. panels: of its headline.
+    differs: its deviations, as Markdown. badge: the address of the paired .ipynb, for Colab; no
+    link if empty.
     paired: whether the paired .ipynb is offered.
     """
     problem = failure(folder)
@@ -83,7 +85,7 @@ def staged_page(
     if problem:
         head.append(_said(render("failed.md", problem=problem, state=state), "failed"))
     if records:
-        head.append(_said(front.top(name, records, front.headline(folder, kept)), "answer"))
+        head.append(_said(front.top(name, records, panels), "answer"))
     if len(records) > 1:
         head.append(_said(front.claims_of_page(records), "claims-of-this-page"))
     sizes = {
@@ -241,9 +243,10 @@ def fill(
     own: whether it is a book of a reader's own run.
     """
     script = (folder / "ledger.js").read_text()
+    found = front.rows(records, "../")
     parts = {
-        "tally": front.tally(records, own),
-        "ledger": f"{front.ledger(records)}\n<script>\n{script}\n</script>",
+        "tally": front.tally(found, own),
+        "ledger": f"{front.ledger(found)}\n<script>\n{script}\n</script>",
         "status": render("status.html", **_status(pages, states)),
         "pdf": render("pdf.html", name=pdf) if pdf else "",
     }

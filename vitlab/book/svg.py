@@ -150,11 +150,11 @@ def headline(panels: Sequence[Panel], x: str, y: str) -> Markup:
     if not points:
         return Markup("")
     texts = any(isinstance(point[0], str) for point in points)
-    draw = _rows if texts else _curves
     guesses = [panel.chance for panel in panels if panel.chance is not None]
     ends = [v for p in points for v in p[1:4] if v is not None] + guesses
     span = _ticks(min(ends), max(ends))
-    shown = [draw(panel, points, span, x, y) for panel in panels]
+    xs = [] if texts else sorted({float(point[0]) for point in points})
+    shown = [_rows(p, span, y) if texts else _curves(p, xs, span, x, y) for p in panels]
     names = list(dict.fromkeys(name for panel in reversed(panels) for name in panel.lines))
     second = _second(names)
     legend = "".join(
@@ -174,15 +174,10 @@ def _whole(lines: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
     return {name: [[*p, None, None, None, None][:6] for p in line] for name, line in lines.items()}
 
 
-def _curves(
-    panel: Panel,
-    points: Sequence[Point],
-    span: Sequence[float],
-    x: str,
-    y: str,
-) -> str:
+def _curves(panel: Panel, xs: Sequence[float], span: Sequence[float], x: str, y: str) -> str:
+    """Lines over numbers; xs: all levels of all panels, from the least."""
     wide, high = PANEL
-    xs = sorted({float(p[0]) for p in points})
+    second = _second([*panel.lines])
     log = xs[0] > 0 and xs[-1] / xs[0] >= 16
 
     def at(value: float) -> float:
@@ -221,19 +216,15 @@ def _curves(
         parts.append(f'<polygon class="band" points="{edge}"/>' if len(band) > 1 else "")
         joined = 1 < len(line) == len({p[0] for p in line})  # several models at a place: no line
         parts.append(f'<polyline class="line" points="{path}"/>' if joined else "")
-        hollow = name in _second([*panel.lines])
+        hollow = name in second
         parts += [_point(name, p, at(float(p[0])), up(p[1]), x, hollow) for p in line]
         parts.append("</g>")
     return _panel(panel, "".join(parts), y, wide, high)
 
 
-def _rows(
-    panel: Panel,
-    points: Sequence[Point],
-    span: Sequence[float],
-    x: str,
-    y: str,
-) -> str:
+def _rows(panel: Panel, span: Sequence[float], y: str) -> str:
+    """A row for each text, a mark in it for each series."""
+    second = _second([*panel.lines])
     names = list(dict.fromkeys(str(p[0]) for line in panel.lines.values() for p in line))
     inside = {  # the series that have a mark in a row
         row: [name for name, line in panel.lines.items() if row in {str(p[0]) for p in line}]
@@ -273,8 +264,7 @@ def _rows(
             if p[2] is not None and p[3] is not None:
                 ends = f'x1="{at(p[2])}" x2="{at(p[3])}" y1="{place}" y2="{place}"'
                 parts.append(f'<line class="line" {ends}/>')
-            hollow = name in _second([*panel.lines])
-            parts.append(_point(name, p, at(p[1]), place, "", hollow))
+            parts.append(_point(name, p, at(p[1]), place, "", name in second))
         parts.append("</g>")
     return _panel(panel, "".join(parts), "", wide, high)
 

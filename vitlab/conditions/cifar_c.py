@@ -15,8 +15,10 @@ from types import ModuleType
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter
 from scipy.ndimage import zoom as enlarge
+
+from vitlab.conditions.elastic import bent
 
 SIZE = 32
 Corruption = Callable[[np.ndarray, int, ModuleType], np.ndarray]
@@ -158,33 +160,14 @@ def contrast(x: np.ndarray, severity: int, _: ModuleType) -> np.ndarray:
 
 def elastic_transform(x: np.ndarray, severity: int, library: ModuleType) -> np.ndarray:
     """A random affine map, then smooth random displacements."""
-    amplitude, width, reach = (
-        SIZE * c
-        for c in (
-            (0, 0, 0.08),
-            (0.05, 0.2, 0.07),
-            (0.08, 0.06, 0.06),
-            (0.1, 0.04, 0.05),
-            (0.1, 0.03, 0.03),
-        )[severity - 1]
-    )
-    cv2, third = library.cv2, SIZE // 3
-    middle = np.array((SIZE, SIZE), np.float32) // 2
-    corners = [middle + third, (middle[0] + third, middle[1] - third), middle - third]
-    before = np.asarray(corners, np.float32)
-    after = before + np.random.uniform(-reach, reach, before.shape).astype(np.float32)
-    image = (x / 255).astype(np.float32)
-    affine = cv2.getAffineTransform(before, after)
-    image = cv2.warpAffine(image, affine, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT_101)
-    right, down = (
-        gaussian_filter(np.random.uniform(-1, 1, (SIZE, SIZE)), width, mode="reflect", truncate=3)
-        * amplitude
-        for _ in range(2)
-    )
-    rows, columns = np.mgrid[:SIZE, :SIZE]
-    places = rows + down.astype(np.float32), columns + right.astype(np.float32)
-    bent = [map_coordinates(image[..., c], places, order=1, mode="reflect") for c in range(3)]
-    return _whole(np.stack(bent, -1))
+    shares = (
+        (0, 0, 0.08),
+        (0.05, 0.2, 0.07),
+        (0.08, 0.06, 0.06),
+        (0.1, 0.04, 0.05),
+        (0.1, 0.03, 0.03),
+    )[severity - 1]
+    return bent(x, [SIZE * share for share in shares], np.random, library.cv2)
 
 
 def pixelate(x: np.ndarray, severity: int, _: ModuleType) -> np.ndarray:

@@ -17,11 +17,11 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
 
 from vitlab.conditions import cifar_c
 from vitlab.conditions.condition import Batch, Condition
+from vitlab.conditions.elastic import bent
 from vitlab.files import nearest
 from vitlab.rng import generator
 
@@ -134,33 +134,14 @@ _FROSTS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 def elastic_transform(
     picture: np.ndarray, severity: int, draw: np.random.RandomState
 ) -> np.ndarray:
-    """A random affine map, then smooth random displacements: uint8 [h, w, 3] to float, 0 to 255.
+    """The picture bent: uint8 [h, w, 3] to float, 0 to 255 (see `elastic.bent`).
 
     At 224 px that of ImageNet-C's released code; lengths scale with the image. At 1 and 2 the
     displacements are as wide as the image, so it is bent; from 3 on it is rippled.
     """
     cv2 = _library().corruptions.cv2
-    h, w = picture.shape[:2]
-    unit = 244 * min(h, w) / 224
-    amplitude, width, reach = (c * unit for c in _ELASTIC[severity - 1])
-    middle, third = np.array((h, w), np.float32) // 2, min(h, w) // 3
-    corners = [middle + third, (middle[0] + third, middle[1] - third), middle - third]
-    before = np.asarray(corners, np.float32)
-    after = before + draw.uniform(-reach, reach, before.shape).astype(np.float32)
-    affine = cv2.getAffineTransform(before, after)
-    image = picture.astype(np.float32) / 255
-    image = cv2.warpAffine(image, affine, (w, h), borderMode=cv2.BORDER_REFLECT_101)
-    right, down = (
-        (
-            gaussian_filter(draw.uniform(-1, 1, (h, w)), width, mode="reflect", truncate=3)
-            * amplitude
-        )
-        for _ in range(2)
-    )
-    rows, columns = np.mgrid[:h, :w]
-    places = rows + down.astype(np.float32), columns + right.astype(np.float32)
-    bent = [map_coordinates(image[..., c], places, order=1, mode="reflect") for c in range(3)]
-    return np.clip(np.stack(bent, -1), 0, 1) * 255
+    unit = 244 * min(picture.shape[:2]) / 224
+    return bent(picture, [c * unit for c in _ELASTIC[severity - 1]], draw, cv2)
 
 
 def frost(picture: np.ndarray, severity: int, draw: np.random.RandomState) -> np.ndarray:
