@@ -231,7 +231,7 @@ def _rows(panel: Panel, span: Sequence[float], y: str) -> str:
         for row in names
     }
     step = max(20, 8 * max(map(len, inside.values()), default=1) + 6)
-    wide, left = PANEL[0], min(185, 14 + 6 * max((len(_short(name)) for name in names), default=0))
+    wide, left = PANEL[0], min(210, 14 + 6 * max((len(_short(name)) for name in names), default=0))
     high = TOP + step * len(names) + BOTTOM
 
     def at(value: float) -> float:
@@ -338,7 +338,7 @@ def _x(where: Any) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 30 else f"{name[:28]}…"
+    return name if len(name) <= 34 else f"{name[:32]}…"
 
 
 def flat(panels: Sequence[Panel]) -> Iterator[list[Any]]:
