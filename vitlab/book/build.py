@@ -8,18 +8,17 @@ kept in ``build/trials``, which no run of a page clears.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -36,6 +35,7 @@ from vitlab.book import api, front, pages, papers, recorded
 from vitlab.book import pdf as printer
 from vitlab.book import site as book
 from vitlab.book.pages import Page
+from vitlab.book.runner import RunError, Runner, Stopped
 from vitlab.files import (
     FileError,
     digest,
@@ -53,7 +53,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 class BuildError(ValueError):
-    """A build that cannot be: another one is at work, a page's process broke."""
+    """A build that cannot be: another one is at work."""
 
 
 class SiteError(RuntimeError):
@@ -219,28 +219,31 @@ def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: s
             _refresh_prose(page, folder)
             (folder / "failure.json").unlink(missing_ok=True)
     stale = [r for r in results if r.reason]
-    running: set[subprocess.Popen] = set()
-    pool = ThreadPoolExecutor(max_workers=max(1, jobs))
+    jobs = max(1, min(jobs, len(stale)))
+    environment = _environment(root, max(1, _cores() // jobs), scheduler)
+    runners = [Runner(environment, root) for _ in range(jobs)]
     # Longest first, by their last run, so that no core is left with one long page at the end.
-    stale.sort(key=lambda r: -r.state.get("seconds", 1e9))
+    waiting = deque(sorted(stale, key=lambda r: -r.state.get("seconds", 1e9)))
+
+    def work(runner: Runner) -> None:
+        with suppress(IndexError):  # none is left
+            while True:
+                _run(root, base, waiting.popleft(), environment, runner)
+
+    pool = ThreadPoolExecutor(max_workers=jobs)
     try:
-        threads = max(1, _cores() // max(1, min(jobs, len(stale))))
-        environment = _environment(root, threads, scheduler)
-        for _ in pool.map(lambda r: _run(root, base, r, environment, running), stale):
+        for _ in pool.map(work, runners):
             pass
     finally:  # Ctrl-C: stop the pages, keep the pieces they have written
+        waiting.clear()
+        for runner in runners:
+            runner.stop()
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in list(running):
-            process.terminate()
     return results
 
 
 def _run(
-    root: Path,
-    base: Path,
-    result: Result,
-    environment: dict[str, str],
-    running: set[subprocess.Popen],
+    root: Path, base: Path, result: Result, environment: dict[str, str], runner: Runner
 ) -> None:
     page = result.page
     folder = base / "pages" / page.name
@@ -254,32 +257,7 @@ def _run(
         (work / "out").mkdir(parents=True, exist_ok=True)
         jupytext.write(jupytext.read(page.source), work / "in.ipynb", fmt="ipynb")
         parameters = {**page.parameters, "out": os.path.relpath(work / "out", root)}
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "vitlab.book.run_page"),
-                *(str(work / "in.ipynb"), str(work / "run.ipynb")),
-                *(json.dumps(parameters), str(root)),
-                str(os.getpid()),
-            ],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            text=True,
-        )
-        running.add(process)
-        assert process.stderr
-        messages = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)  # with the memory its kernel took at most
-        process.returncode = os.waitstatus_to_exitcode(status)
-        running.discard(process)
-        if process.returncode == -signal.SIGTERM:  # stopped with the build: no fault of the page
-            result.error = "stopped"
-            return
-        if process.returncode:
-            lines = [line for line in messages.splitlines() if line.strip()]
-            raise BuildError(lines[-1] if lines else f"exit code {process.returncode}")
+        peak = runner.run(work / "in.ipynb", work / "run.ipynb", parameters)
         seconds = round(time.monotonic() - started, 1)
         result.state = {
             "key": page.key,
@@ -287,7 +265,7 @@ def _run(
             "settings": page.settings,
             "reason": result.reason,
             "seconds": seconds,
-            "peak_mb": usage.ru_maxrss // 1024,
+            "peak_mb": peak,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             **provenance(root, page.settings.get("device"), environment),
         }
@@ -296,8 +274,10 @@ def _run(
         write_json(work / "out" / "state.json", result.state)
         swap(work / "out", folder)
         shutil.rmtree(work)
-        print(f"{page.name}: done in {seconds:.0f} s, {result.state['peak_mb']} MB at most")
-    except (BuildError, OSError) as error:
+        print(f"{page.name}: done in {seconds:.0f} s, {peak} MB at most")
+    except Stopped as stopped:
+        result.error = str(stopped)
+    except (RunError, OSError) as error:
         result.error = str(error)
         print(f"{page.name}: failed after {time.monotonic() - started:.0f} s", file=sys.stderr)
         failure = {"error": result.error, "time": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -315,6 +295,8 @@ def _environment(root: Path, threads: int, scheduler: str) -> dict[str, str]:
         "VITLAB_PROFILES": str(pages.profiles_file(root).resolve()),
         **({"VITLAB_SCHEDULER": scheduler} if scheduler else {}),
         "OMP_NUM_THREADS": str(threads),
+        # Read where matplotlib is imported, which is before there is a kernel to show figures.
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "TQDM_DISABLE": "1",
         # tqdm's hint at ipywidgets would print a path of this machine into the page.
         "PYTHONWARNINGS": "ignore:IProgress not found",
