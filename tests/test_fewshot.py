@@ -18,8 +18,9 @@ def test_all_episodes_at_once_reach_scikit_learns_optimum(way, shot, d, c):
         centres[LABELS] + 1.5 * torch.randn(160, d, generator=generator), dim=1
     )
     episodes = fewshot.sample(LABELS, way, shot, 10, 12)
+    support, query = features.double()[episodes.support], features.double()[episodes.query]
     ours = fewshot.logistic_regression(
-        features[episodes.support], episodes.support_target, features[episodes.query], c
+        support @ support.mT, episodes.support_target, query @ support.mT, c
     ).softmax(2)
     for e in range(12):
         oracle = LogisticRegression(C=c, tol=1e-10, max_iter=10_000)
@@ -41,6 +42,24 @@ def test_accuracy_is_a_loop_over_scikit_learn():
         for e in range(30)
     ]
     assert fewshot.accuracy(features, episodes, chunk=7).numpy() == pytest.approx(loop)
+
+
+def test_a_large_pool_gives_the_same_accuracies():
+    """Above 4,000 images the inner products are taken episode by episode."""
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.arange(4100) % 8
+    features = torch.randn(8, 30, generator=generator)[labels]
+    features = features + 2 * torch.randn(4100, 30, generator=generator)
+    small = fewshot.sample(labels[:160], 5, 5, 15, 10)
+    whole, part = fewshot.accuracy(features, small), fewshot.accuracy(features[:160], small)
+    assert torch.equal(whole, part)
+
+
+def test_support_images_that_coincide_are_fitted_like_scikit_learn():
+    features = torch.eye(8)[LABELS] + 0.1
+    episodes = fewshot.sample(LABELS, 5, 5, 10, 5)
+    assert torch.equal(fewshot.accuracy(features, episodes), torch.ones(5).double())
+    assert fewshot.accuracy(0 * features, episodes).numpy() == pytest.approx(0.2)
 
 
 def test_episodes_are_what_they_say():

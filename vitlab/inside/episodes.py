@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -59,30 +60,36 @@ def sample(
 
 
 def logistic_regression(
-    support: Tensor, target: Tensor, query: Tensor, c: float = 1.0, steps: int = 50
+    gram: Tensor, target: Tensor, cross: Tensor, c: float = 1.0, steps: int = 50
 ) -> Tensor:
     """Logits of multinomial logistic regressions, one per episode, fitted together.
 
-    support: float [E, n, d]; target: long [E, n]; query: float [E, m, d]. Returns [E, m, classes].
+    gram: double [E, n, n], the inner products of the support features; target: long [E, n]; cross:
+    double [E, m, n], of query with support features. Returns [E, m, classes].
 
     Each minimises scikit-learn's objective ``|W|^2 / 2 + C * sum of cross entropies`` with a free
-    intercept, by Newton's method. The optimum lies in the span of the n support features, so the
-    problem is first rotated into it: n + 1 unknowns per class, however long the features are.
+    intercept, by Newton's method. The optimum lies in the span of the n support features, so their
+    inner products are all that is needed, and there are n + 1 unknowns per class, however long the
+    features are.
     """
-    support, query = support.double(), query.double()
-    episodes, n, d = support.shape
+    episodes, n, _ = gram.shape
     classes = int(target.max()) + 1
-    basis = torch.linalg.qr(support.mT).Q if n < d else torch.eye(d).double().expand(episodes, d, d)
-    x = F.pad(support @ basis, (0, 1), value=1.0)  # the last column is the intercept's
+    # Coordinates of the features in their span; the jitter is for features that coincide.
+    jitter = 1e-9 * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
+    x = torch.linalg.cholesky(gram + jitter[:, None, None] * torch.eye(n, dtype=torch.float64))
+    unseen = torch.linalg.solve_triangular(x, cross.mT, upper=False).mT
+    x, unseen = F.pad(x, (0, 1), value=1.0), F.pad(unseen, (0, 1), value=1.0)  # the intercept
     # At the optimum the classes' weights sum to zero: look for them in that subspace only.
     centred = torch.eye(classes, dtype=torch.float64) - 1 / classes
     free = torch.linalg.qr(centred).Q[:, : classes - 1]
     onehot = F.one_hot(target, classes).double()
-    size, unknown = x.shape[2], x.shape[2] * (classes - 1)
     # Of two classes scikit-learn fits the difference of the weights, whose square is twice theirs.
-    ridge = torch.full((size, 1), 2.0 if classes == 2 else 1.0, dtype=torch.float64)
+    ridge = torch.full((n + 1, 1), 2.0 if classes == 2 else 1.0, dtype=torch.float64)
     ridge[-1] = 0  # the intercept is free
-    weights = torch.zeros(episodes, size, classes - 1, dtype=torch.float64)
+    weights = torch.zeros(episodes, n + 1, classes - 1, dtype=torch.float64)
+    # The Hessian where all classes are as likely, the same for each of them: a fair guess.
+    even = torch.linalg.cholesky(c / classes * x.mT @ x + torch.diag(ridge[:, 0] + 1e-9))
+    guess = torch.cholesky_inverse(even)
 
     def loss(weights: Tensor) -> Tensor:
         logits = x @ (weights @ free.T)
@@ -95,16 +102,12 @@ def logistic_regression(
         gradient = ridge * weights + c * x.mT @ ((p - onehot) @ free)
         if gradient.abs().max() < 1e-5:
             break
-        # Hessian over (feature, class) pairs: sum of x x' (diag p - p p') plus the ridge. Single
-        # precision is enough for a direction; the loss that it leads to is computed in double.
-        spread = free.T @ (torch.diag_embed(p) - p[..., :, None] * p[..., None, :]) @ free
-        short = x.float()
-        hessian = c * torch.einsum("eni,enj,enkl->eikjl", short, short, spread.float())
-        hessian = hessian.reshape(episodes, unknown, unknown)
-        hessian = hessian + torch.diag((ridge[:, 0] + 1e-4).float().repeat_interleave(classes - 1))
-        factor = torch.linalg.cholesky(hessian)
-        step = torch.cholesky_solve(gradient.reshape(episodes, unknown, 1).float(), factor)
-        step = step.double().view_as(weights)
+
+        def hessian(v: Tensor, p: Tensor = p) -> Tensor:
+            moved = p * (x @ (v @ free.T))
+            return ridge * v + c * x.mT @ ((moved - p * moved.sum(2, keepdim=True)) @ free)
+
+        step = _solve(hessian, gradient, guess)
         length = torch.ones(episodes, 1, 1, dtype=torch.float64)
         for _ in range(30):  # halve the step of the episodes that it made worse
             trial = loss(weights - length * step)
@@ -113,25 +116,52 @@ def logistic_regression(
                 break
             length[worse] /= 2
         weights, now = weights - length * step, trial
-    return F.pad(query @ basis, (0, 1), value=1.0) @ (weights @ free.T)
+    return unseen @ (weights @ free.T)
 
 
-def accuracy(features: Tensor, episodes: Episodes, c: float = 1.0, chunk: int = 100) -> Tensor:
+def _solve(times: Callable[[Tensor], Tensor], b: Tensor, guess: Tensor, rounds: int = 50) -> Tensor:
+    """x of A x = b, each episode's own, by conjugate gradients; a hundredth of b may be left.
+
+    times: A, symmetric and positive, applied to a tensor like b [E, k, j]. guess: about its
+    inverse, [E, k, k].
+    """
+    x, left = torch.zeros_like(b), b
+    direction = scaled = guess @ left
+    size = (left * scaled).sum((1, 2), keepdim=True)
+    enough = 1e-4 * size
+    for _ in range(rounds):
+        if (size <= enough).all():
+            break
+        ahead = times(direction)
+        length = size / (direction * ahead).sum((1, 2), keepdim=True).clamp_min(1e-300)
+        x, left = x + length * direction, left - length * ahead
+        scaled, before = guess @ left, size
+        size = (left * scaled).sum((1, 2), keepdim=True)
+        direction = scaled + size / before.clamp_min(1e-300) * direction
+    return x
+
+
+def accuracy(features: Tensor, episodes: Episodes, c: float = 1.0, chunk: int = 300) -> Tensor:
     """Query accuracy of every episode with logistic regression on unit-length features: float [E].
 
     features: float [n, d], of the image set that `episodes` was drawn from. Features are scaled to
     unit length, as in "Rethinking few-shot image classification" (Tian et al. 2020).
     """
-    features = F.normalize(features.float(), dim=1)
+    features = F.normalize(features.double(), dim=1)
+    # Of a pool that is not too large all inner products are taken once.
+    products = features @ features.T if len(features) <= 4000 else None
+
+    def between(rows: Tensor, columns: Tensor) -> Tensor:
+        if products is None:
+            return features[rows] @ features[columns].mT
+        return products[rows[:, :, None], columns[:, None, :]]
+
     scores = []
     for first in range(0, len(episodes.support), chunk):
         part = slice(first, first + chunk)
-        logits = logistic_regression(
-            features[episodes.support[part]],
-            episodes.support_target[part],
-            features[episodes.query[part]],
-            c,
-        )
+        support, query = episodes.support[part], episodes.query[part]
+        target = episodes.support_target[part]
+        logits = logistic_regression(between(support, support), target, between(query, support), c)
         scores.append((logits.argmax(2) == episodes.query_target[part]).double().mean(1))
     return torch.cat(scores)
 
