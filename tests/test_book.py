@@ -298,6 +298,10 @@ def test_every_claim_has_a_short_statement_and_a_theme_of_the_list():
 # --- papers ---------------------------------------------------------------------------------------
 
 
+def held_since(path):
+    return papers.held_since(path, papers.commits(path.parent))
+
+
 def test_a_paper_has_its_checks_with_the_commit_that_first_held_them(
     tmp_path, monkeypatch, records
 ):
@@ -313,7 +317,7 @@ def test_a_paper_has_its_checks_with_the_commit_that_first_held_them(
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    assert papers.held_since(path) == {}, "no history, nothing said"
+    assert held_since(path) == {}, "no history, nothing said"
     git("init", "-q")
     git("add", ".")
     git("commit", "-q", "-m", "one")
@@ -325,21 +329,21 @@ def test_a_paper_has_its_checks_with_the_commit_that_first_held_them(
     path.write_text(text[:start] + text[start:].replace("quantity: ", "quantity: changed ", 1))
     git("commit", "-q", "-a", "-m", "two")
     second = git("rev-parse", "HEAD")[:10]
-    held = papers.held_since(path)
+    held = held_since(path)
     assert len(held) == len(claims.papers()["naseer2021"]["claims"])
     assert held[claim]["commit"] == second
     assert {h["commit"] for name, h in held.items() if name != claim} == {first}
     path.write_text(path.read_text().replace("quantity: changed ", "quantity: again ", 1))
-    assert papers.held_since(path)[claim]["commit"] == papers.NOT_YET
+    assert held_since(path)[claim]["commit"] == papers.NOT_YET
 
 
 def test_a_shallow_clone_says_nothing_of_first_commits(tmp_path, root):
     inside = root / "book" / "papers" / "kim2022.yml"
-    if not papers.held_since(inside):
+    if not held_since(inside):
         pytest.skip("this checkout has no history to clone")
     place = tmp_path / "shallow"
     subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{root}", str(place)], check=True)
-    assert papers.held_since(place / "book" / "papers" / "kim2022.yml") == {}
+    assert held_since(place / "book" / "papers" / "kim2022.yml") == {}
 
 
 def test_a_papers_page_has_every_claim_and_no_editors_note(records):

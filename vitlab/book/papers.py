@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,9 +23,12 @@ def pages(records: Sequence[Mapping[str, Any]], address: str) -> dict[str, str]:
     address: the repository's, for links to the commits; none if empty.
     """
     found = front.rows(records, "../../")
+    known = commits(claims.papers_folder())
     rows = {p: [r for r in found if r["paper"] == p] for p in claims.papers()}
     made = {
-        paper: _page(claims.papers()[paper], own, address) for paper, own in rows.items() if own
+        paper: _page(claims.papers()[paper], own, address, known)
+        for paper, own in rows.items()
+        if own
     }
     listed = [
         {
@@ -39,8 +43,10 @@ def pages(records: Sequence[Mapping[str, Any]], address: str) -> dict[str, str]:
     return {"index": render("papers.md", papers=listed), **made}
 
 
-def _page(paper: Mapping[str, Any], rows: Sequence[front.Row], address: str) -> str:
-    since = held_since(claims.papers_folder() / f"{paper['id']}.yml")
+def _page(
+    paper: Mapping[str, Any], rows: Sequence[front.Row], address: str, known: Sequence[str]
+) -> str:
+    since = held_since(claims.papers_folder() / f"{paper['id']}.yml", known)
     shown = []
     for r in rows:
         # On its own page a claim's address is its id; there too it leads to itself.
@@ -66,22 +72,26 @@ def _page(paper: Mapping[str, Any], rows: Sequence[front.Row], address: str) -> 
 NOT_YET = "not committed yet"
 
 
-def held_since(path: Path) -> dict[str, dict[str, str]]:
+def commits(folder: Path) -> list[str]:
+    """The commits behind a folder, newest first; none where git or the history is not there."""
+    if not _git(folder, "rev-parse", "--is-shallow-repository").startswith("false"):
+        return []  # all that is older would seem to be of its last commit
+    return _git(folder, "rev-list", "HEAD").splitlines()
+
+
+def held_since(path: Path, known: Sequence[str]) -> dict[str, dict[str, str]]:
     """The commit that first held the check of each claim as it stands: claim -> commit, date.
 
-    That is the latest of its lines' commits. Empty where git or the history is not there.
+    That is the latest of its lines' commits. known: `commits` of the file's folder.
     """
-    if _git(path, "rev-parse", "--is-shallow-repository").startswith("true"):
-        return {}  # all that is older would seem to be of its last commit
+    if not known:
+        return {}
     by_line = _blame(path)
-    # The newest first; through renames, as blame goes.
-    history = [NOT_YET, *_git(path, "log", "--follow", "--format=%H").splitlines()]
-    age = {commit: k for k, commit in enumerate(history)}
+    age = {commit: k for k, commit in enumerate([NOT_YET, *known])}
     found = {}
     for claim, lines in _check_lines(path.read_text()).items():
-        known = [by_line[line] for line in lines if line in by_line]
-        if known:
-            commit, time = min(known, key=lambda one: age.get(one[0], len(age)))
+        if of_lines := [by_line[line] for line in lines if line in by_line]:
+            commit, time = min(of_lines, key=lambda one: age.get(one[0], len(age)))
             day = datetime.fromtimestamp(time, UTC).date().isoformat()
             short = commit if commit == NOT_YET else commit[:10]
             found[claim] = {"commit": short, "date": day, "link": ""}
@@ -90,7 +100,8 @@ def held_since(path: Path) -> dict[str, dict[str, str]]:
 
 def _check_lines(text: str) -> dict[str, list[int]]:
     """The lines, from 1, of each claim's ``check`` and ``primary``."""
-    root: Any = yaml.compose(text, Loader=LOADER)
+    # YAML ends lines at these too, git does not.
+    root: Any = yaml.compose(re.sub("[\x85\u2028\u2029]", " ", text), Loader=LOADER)
     claims_ = next(value for key, value in root.value if key.value == "claims")
     spans = {}
     for claim in claims_.value:
@@ -108,7 +119,8 @@ def _blame(path: Path) -> dict[int, tuple[str, int]]:
     """Of each line of a file: the commit that it is from, and when that was."""
     found: dict[int, tuple[str, int]] = {}
     commit, line = "", 0
-    for text in _git(path, "blame", "--line-porcelain").splitlines():
+    said = _git(path.parent, "blame", "--line-porcelain", "--", path.name)
+    for text in said.split("\n"):
         word, *rest = text.split(" ")
         if len(word) == 40 and len(rest) >= 2:
             commit, line = word if int(word, 16) else NOT_YET, int(rest[1])
@@ -117,15 +129,11 @@ def _blame(path: Path) -> dict[int, tuple[str, int]]:
     return found
 
 
-def _git(path: Path, *command: str) -> str:
-    """What git says of a file; empty where there is no git, or no history."""
+def _git(folder: Path, *command: str) -> str:
+    """What git says in a folder; empty where there is no git, or no history."""
     try:
         done = subprocess.run(
-            ["git", *command, *(() if command[0] == "rev-parse" else ("--", path.name))],
-            cwd=path.parent,
-            capture_output=True,
-            text=True,
-            errors="replace",
+            ["git", *command], cwd=folder, capture_output=True, text=True, errors="replace"
         )
     except OSError:
         return ""

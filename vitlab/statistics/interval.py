@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 LEVEL = 0.95
 
@@ -66,7 +66,7 @@ def student(
     if not total > 0:  # all items agree, or NaN
         return Interval(value, middle + 0 * total, middle + 0 * total, n)
     freedom = total**2 / (variances**2 / np.maximum(freedoms, 1)).sum()
-    half = t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(total)
+    half = stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(total)
     return Interval(value, float(middle - half), float(middle + half), n)
 
 
@@ -80,7 +80,7 @@ def fieller(x: list[np.ndarray], y: list[np.ndarray], n: int) -> Interval:
     xx = sum(a.var(ddof=1) / len(a) for a in x)
     yy = sum(b.var(ddof=1) / len(b) for b in y)
     xy = sum(np.cov(a, b)[0, 1] / len(a) for a, b in zip(x, y, strict=True))
-    t2 = t.ppf((1 + LEVEL) / 2, min(len(a) for a in x) - 1) ** 2
+    t2 = stdtrit(min(len(a) for a in x) - 1, (1 + LEVEL) / 2) ** 2
     a, b, c = bottom**2 - t2 * yy, top * bottom - t2 * xy, top**2 - t2 * xx
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.divide(top, bottom)
@@ -92,6 +92,6 @@ def fieller(x: list[np.ndarray], y: list[np.ndarray], n: int) -> Interval:
 
 def at_once(interval: Interval, m: int) -> Interval:
     """A 95 % interval made to hold for m such intervals at once (Bonferroni, normal quantiles)."""
-    k = norm.ppf(1 - (1 - LEVEL) / 2 / m) / norm.ppf((1 + LEVEL) / 2)
+    k = ndtri(1 - (1 - LEVEL) / 2 / m) / ndtri((1 + LEVEL) / 2)
     value, low, high, n = interval
     return Interval(value, value - k * (value - low), value + k * (high - value), n)
