@@ -9,7 +9,7 @@ from vitlab.conditions import Batch
 from vitlab.conditions.patchdrop import random_cells
 from vitlab.inside import lesions
 from vitlab.models import load
-from vitlab.models.wrap import ready
+from vitlab.models.wrapping import ready
 from vitlab.trials import run as evaluate
 
 SHARES = [0.25, 0.5, 0.75]

@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 
 from vitlab import images, models
 from vitlab.inside import tokens as features
-from vitlab.models import Model, ModelError, hub, identity, taxonomy
+from vitlab.models import Model, ModelError, hub, identity, taxonomy, zoos
 from vitlab.training import index, loop
 from vitlab.training.recipe import recipes
 from vitlab.training.sources import SOURCES
@@ -87,7 +87,7 @@ def test_damaged_weights_are_refused(tmp_path, monkeypatch):
     content[-1] ^= 1
     (tmp_path / "mini").mkdir()
     (tmp_path / listed["models"][name]["file"]).write_bytes(content)
-    monkeypatch.setattr(hub, "ZOO", tmp_path)
+    monkeypatch.setattr(zoos, "ZOO", tmp_path)
     with pytest.raises(models.ModelError, match=r"weights of mini/cnn-0 are damaged.*make zoo"):
         models.load(name)
 

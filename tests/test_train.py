@@ -15,7 +15,7 @@ from torch import nn
 from vitlab import cli, models, plots
 from vitlab.images import cifar
 from vitlab.images.images import DataError
-from vitlab.models import hub
+from vitlab.models import zoos
 from vitlab.training import augmentation, index, loop, objectives, sources
 from vitlab.training.augmentation import Batch
 from vitlab.training.recipe import RecipeError, read, recipes
@@ -313,7 +313,7 @@ def test_every_group_of_the_zoos_has_a_look_of_its_own():
 
 def test_a_second_zoo_is_published_beside_the_first(tmp_path, monkeypatch):
     """Its models bring their own classes and preprocessing; what has no weights is not offered."""
-    monkeypatch.setattr(hub, "ZOO", tmp_path / "zoo")
+    monkeypatch.setattr(zoos, "ZOO", tmp_path / "zoo")
     pictures = torch.randint(0, 256, (256, 3, 32, 32), dtype=torch.uint8)
     labels = torch.arange(256) % 10
     monkeypatch.setattr(cifar, "load", lambda split: (pictures, labels))

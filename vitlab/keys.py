@@ -3,7 +3,8 @@
 A module counts by its syntax tree, with comments and docstrings left out, and so do the modules of
 vitlab that it imports in turn: a new docstring keeps every result, a changed step in an attack
 loses those that the attack made. A package's ``__init__`` counts where it is named itself
-(``from vitlab import statistics``), not where a module below it is: it only passes names on.
+(``from vitlab import statistics``), not where a module below it is: it only passes names on. So
+does an ``__init__.pyi``, which says what a package passes on when it is asked for it.
 """
 
 from __future__ import annotations
@@ -59,11 +60,14 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 def _module(path: Path, changed: int) -> tuple[str, tuple[str, ...]]:
     """A module's syntax as a key, and what it imports from vitlab; read once per change."""
     text = path.read_text(encoding="utf-8")
-    return syntax(text), tuple(wanted(text))
+    package = ".".join(path.parent.relative_to(_PACKAGE.parent).parts)
+    return syntax(text), tuple(wanted(text, package))
 
 
-def wanted(code: str) -> list[str]:
+def wanted(code: str, package: str = "") -> list[str]:
     """The dotted names below ``vitlab`` that a piece of code uses; some may be no modules.
+
+    package: that the code is in, for ``from . import``.
 
     >>> wanted("from vitlab.attacks import gradient")
     ['vitlab.attacks', 'vitlab.attacks.gradient']
@@ -78,7 +82,8 @@ def wanted(code: str) -> list[str]:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            module = f"{package}.{node.module}" if node.level else node.module
+            found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Attribute):  # import vitlab; vitlab.models.load(...)
             found.append(ast.unparse(node))
     return [name for name in dict.fromkeys(found) if name.split(".")[0] == "vitlab"]
@@ -93,7 +98,7 @@ def modules(*names: str) -> dict[str, str]:
     waiting = list(names)
     while waiting:
         stem = _PACKAGE.parent.joinpath(*waiting.pop().split("."))
-        for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+        for path in (stem.with_suffix(".py"), stem / "__init__.py", stem / "__init__.pyi"):
             name = path.relative_to(_PACKAGE.parent).as_posix()
             if name not in found and name not in _ASIDE and path.is_file():
                 found[name], imports = _module(path, path.stat().st_mtime_ns)

@@ -31,7 +31,7 @@ from vitlab.conditions import CLEAN, Batch, Condition, patchdrop
 from vitlab.files import write_json
 from vitlab.images import cifar
 from vitlab.images.images import Images
-from vitlab.images.load import cue_conflict, load, own
+from vitlab.images.loading import cue_conflict, load, own
 from vitlab.inside.tokens import why_not
 from vitlab.models.hub import load_all
 from vitlab.models.model import Model

@@ -69,14 +69,15 @@ _Described = ast.FunctionDef | ast.ClassDef
 
 def _public(path: Path) -> Iterator[tuple[str, _Described]]:
     """What a module defines, or a package passes on from the modules below it."""
-    tree = _parsed(path)
-    for node in tree.body:
+    passed_on = path.with_suffix(".pyi")
+    body = [*_parsed(path).body, *(_parsed(passed_on).body if passed_on.exists() else ())]
+    package = ".".join(path.parent.relative_to(_PACKAGE.parent).parts)
+    for node in body:
         if isinstance(node, _Described) and not node.name.startswith("_"):
             yield node.name, node
         elif isinstance(node, ast.ImportFrom) and path.name == "__init__.py" and node.module:
-            below = {
-                n.name: n for n in _parsed(_file(node.module)).body if isinstance(n, _Described)
-            }
+            module = f"{package}.{node.module}" if node.level else node.module
+            below = {n.name: n for n in _parsed(_file(module)).body if isinstance(n, _Described)}
             yield from (
                 (alias.name, below[alias.name]) for alias in node.names if alias.name in below
             )

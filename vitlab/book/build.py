@@ -30,7 +30,7 @@ import nbformat
 import yaml
 from filelock import FileLock, Timeout
 
-from vitlab import claims, models
+from vitlab import claims
 from vitlab.book import api, front, pages, papers, recorded
 from vitlab.book import pdf as printer
 from vitlab.book import site as book
@@ -92,7 +92,6 @@ def build(
     """
     root = root or pages.find_root()
     chosen = pages.choose(root, names or [], parameters or {}, profile)
-    pages.check(chosen)
     if pdf:
         printer.browser()
     base = place(root, [page.name for page in chosen], parameters or {}, profile)
@@ -209,12 +208,15 @@ def reason_to_run(page: Page, folder: Path) -> str:
 
 
 def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: str) -> list[Result]:
-    results = []
-    for page in chosen:
-        folder = base / "pages" / page.name
-        result = Result(page, reason_to_run(page, folder), state=_state(folder))
+    folders = [base / "pages" / page.name for page in chosen]
+    results = [
+        Result(page, reason_to_run(page, folder), state=_state(folder))
+        for page, folder in zip(chosen, folders, strict=True)
+    ]
+    pages.check([result.page for result in results if result.reason])
+    for result, folder in zip(results, folders, strict=True):
+        page = result.page
         print(f"{page.name}: {'running, ' + result.reason if result.reason else 'up to date'}")
-        results.append(result)
         if not result.reason:
             _refresh_prose(page, folder)
             (folder / "failure.json").unlink(missing_ok=True)
@@ -345,6 +347,8 @@ def provenance(
     root: Path, device: str | None = None, environment: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """Commit, versions and machine of this run."""
+    from vitlab.models.model import device_name  # torch takes seconds to import
+
     scheduler = environment.get("VITLAB_SCHEDULER", "")
 
     def git(*arguments: str) -> str:
@@ -362,7 +366,7 @@ def provenance(
         "versions": ", ".join(
             [f"Python {platform.python_version()}", *(f"{k} {v}" for k, v in versions.items())]
         ),
-        "machine": f"{models.device_name(device)} ({platform.machine()}, {_cores()} cores)"
+        "machine": f"{device_name(device)} ({platform.machine()}, {_cores()} cores)"
         + (" and a Dask cluster" if scheduler else ""),
     }
 

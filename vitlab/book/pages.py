@@ -300,7 +300,7 @@ def _parts(
     given: dict[str, Any],
     settings: dict[str, Any],
 ) -> dict[str, str]:
-    from vitlab.models.model import best_device
+    from vitlab.models.device import best_device
 
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     trees = [tree for tree in (_parsed(cell.source) for cell in cells) if tree]
@@ -378,17 +378,17 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _weight_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
     """Weights that settings or code name: the zoo's by name, others by their files' bytes."""
-    from vitlab import models
+    from vitlab.models.zoos import ZOO, zoo
 
     names = [part.strip() for text in chosen for part in text.split(",")]
     wanted = [*names, *(part for text in literals for part in text.split(",") if "mini/" in part)]
     # Code may put a name together: f"mini/vit-{seed}" counts as mini/vit-*.
     wanted += [f"{part}*" for part in wanted[len(names) :] if part.endswith(("/", "-"))]
     parts = {}
-    for model, record in models.zoo().items():
+    for model, record in zoo().items():
         if any(fnmatch.fnmatchcase(model, name) for name in wanted):
             about = {key: value for key, value in record.items() if key != "curve"}
-            parts[f"weights of {model}"] = digest(about, sha256(_PACKAGE / "zoo" / record["file"]))
+            parts[f"weights of {model}"] = digest(about, sha256(ZOO / record["file"]))
     for name in names:
         kind, path = _path_in(name)
         here = Path(path) if path else None

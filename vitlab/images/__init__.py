@@ -5,29 +5,7 @@
 32
 """
 
-from vitlab.images.imagenet import (
-    decision_matrix,
-    human_decisions,
-    imagenet_16,
-    imagenet_wnids,
-    nine,
-)
-from vitlab.images.images import DataError, Images, masks, subset
-from vitlab.images.load import available, cue_conflict, load, own, transfer
+import lazy_loader
 
-__all__ = [
-    "DataError",
-    "Images",
-    "available",
-    "cue_conflict",
-    "decision_matrix",
-    "human_decisions",
-    "imagenet_16",
-    "imagenet_wnids",
-    "load",
-    "masks",
-    "nine",
-    "own",
-    "subset",
-    "transfer",
-]
+# What `__init__.pyi` imports, when it is first asked for: torch takes seconds to import.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

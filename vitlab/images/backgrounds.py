@@ -13,9 +13,10 @@ from vitlab import keys
 from vitlab.files import digest, nearest, sha256
 from vitlab.images import catalogue
 from vitlab.images.download import DownloadError
+from vitlab.images.errors import DataError
 from vitlab.images.imagenet import NINE
-from vitlab.images.images import DataError, Images, subset
-from vitlab.images.load import load
+from vitlab.images.images import Images, subset
+from vitlab.images.loading import load
 from vitlab.rng import generator
 
 # How much of a stimulus's ground is texture, the rest plain grey. Chosen on validation stimuli with

@@ -23,7 +23,7 @@ import pandas as pd
 import yaml
 
 from vitlab.files import nearest, parse_yaml
-from vitlab.images.images import DataError
+from vitlab.images.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")

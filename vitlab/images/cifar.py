@@ -22,7 +22,8 @@ from torch import Tensor
 
 from vitlab.files import digest, whole
 from vitlab.images.catalogue import SUFFIXES, folder, path
-from vitlab.images.images import DataError, Images, subset
+from vitlab.images.errors import DataError
+from vitlab.images.images import Images, subset
 from vitlab.rng import generator
 
 CLASSES = (

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vitlab.files import digest, write_text
 from vitlab.images import catalogue
-from vitlab.images.images import DataError
+from vitlab.images.errors import DataError
 
 # How a whole file of the two common formats ends; a download or copy that broke off does not.
 _ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}

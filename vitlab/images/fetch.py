@@ -35,7 +35,7 @@ from vitlab.images.download import (
     unpack,
     was_resumed,
 )
-from vitlab.images.images import DataError
+from vitlab.images.errors import DataError
 
 _CHUNK = 1 << 20
 

@@ -12,8 +12,9 @@ import timm
 
 from vitlab.files import digest, nearest
 from vitlab.images import catalogue, contents
+from vitlab.images.errors import DataError
 from vitlab.images.imagenet import imagenet_16, imagenet_wnids
-from vitlab.images.images import DataError, Images, decode
+from vitlab.images.images import Images, decode
 from vitlab.rng import generator
 
 

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor
 
-from vitlab.images.images import DataError
+from vitlab.images.errors import DataError
 
 
 @cache

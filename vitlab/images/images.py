@@ -13,10 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitlab.files import digest
-
-
-class DataError(ValueError):
-    """Images that cannot be used: missing, gated, damaged, or of unknown classes."""
+from vitlab.images.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from vitlab.images.images import DataError, Images, subset
-from vitlab.images.load import available, load
+from vitlab.images.errors import DataError
+from vitlab.images.images import Images, subset
+from vitlab.images.loading import available, load
 from vitlab.rng import generator
 from vitlab.stimuli import scenes as stimuli
 

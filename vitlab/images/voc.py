@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vitlab.files import digest
 from vitlab.images import catalogue, contents, fetch
-from vitlab.images.images import DataError, Images, decode
+from vitlab.images.errors import DataError
+from vitlab.images.images import Images, decode
 from vitlab.rng import generator
 
 _NAME = "pascal-voc-2012"

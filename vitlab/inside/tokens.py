@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from vitlab.conditions.condition import check_pixels
 from vitlab.files import nearest
+from vitlab.images.errors import DataError
 from vitlab.images.imagenet import decision_matrix
-from vitlab.images.images import DataError, Images
+from vitlab.images.images import Images
 from vitlab.models.model import Model
 from vitlab.models.taxonomy import why_undecided
 

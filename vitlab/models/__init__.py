@@ -14,50 +14,7 @@ self-supervised, with registers) is a "ViT", a convolutional network of timm's a
 model stands for its family alone ("Swin", "XCiT", "Mixer", ...).
 """
 
-from vitlab.models.hub import ZOO, load, load_all, names, record, select, zoo
-from vitlab.models.identity import fingerprint
-from vitlab.models.model import (
-    MINI_CONFIG,
-    Model,
-    ModelError,
-    best_device,
-    check_device,
-    device_name,
-)
-from vitlab.models.restrict import each_token
-from vitlab.models.small import ARCHITECTURES
-from vitlab.models.taxonomy import (
-    as_trained,
-    by_group,
-    group_of,
-    is_vit,
-    token_names,
-    why_undecided,
-)
-from vitlab.models.wrap import wrap
+import lazy_loader
 
-__all__ = [
-    "ARCHITECTURES",
-    "MINI_CONFIG",
-    "ZOO",
-    "Model",
-    "ModelError",
-    "as_trained",
-    "best_device",
-    "by_group",
-    "check_device",
-    "device_name",
-    "each_token",
-    "fingerprint",
-    "group_of",
-    "is_vit",
-    "load",
-    "load_all",
-    "names",
-    "record",
-    "select",
-    "token_names",
-    "why_undecided",
-    "wrap",
-    "zoo",
-]
+# What `__init__.pyi` imports, when it is first asked for: torch takes seconds to import.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import importlib.util
-import json
 import re
-from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -21,31 +19,17 @@ from timm.models import clean_state_dict, get_deprecated_models, load_state_dict
 from torch import Tensor, nn
 
 from vitlab.files import nearest, sha256, write_json
+from vitlab.models import zoos
 from vitlab.models.identity import fingerprint
 from vitlab.models.model import Model, ModelError, check_device
 from vitlab.models.small import ARCHITECTURES
 from vitlab.models.taxonomy import classes_of, group_of, timm_config
-from vitlab.models.wrap import ready
-
-ZOO = Path(__file__).parents[1] / "zoo"
-
-
-@cache
-def zoo() -> dict[str, dict[str, Any]]:
-    """The index of the zoos: name -> arch, group, seed, accuracy, file, hash, classes, config."""
-    path = ZOO / "index.json"
-    if not path.exists():
-        return {}
-    index = json.loads(path.read_text())
-    return {
-        name: {**index["zoos"][name.partition("/")[0]], **entry}
-        for name, entry in index["models"].items()
-    }
+from vitlab.models.wrapping import ready
 
 
 def names() -> list[str]:
     """Every model name that needs no download."""
-    return [*zoo(), "efficientnet-lite0"]
+    return [*zoos.zoo(), "efficientnet-lite0"]
 
 
 def select(wanted: str) -> list[str]:
@@ -115,10 +99,10 @@ def load(name: str, device: str | None = None) -> Model:
         return _load_named(_full(name)).to(device)
     if name == "efficientnet-lite0":
         return _load_efficientnet_lite0().to(device)
-    if name not in zoo():
+    if name not in zoos.zoo():
         raise ModelError(f"unknown model {name!r}{nearest(name, names())}{_OTHERS}")
-    entry = zoo()[name]
-    path = ZOO / entry["file"]
+    entry = zoos.zoo()[name]
+    path = zoos.ZOO / entry["file"]
     found = sha256(path) if path.exists() else "no file"
     if found != entry["sha256"]:
         raise ModelError(

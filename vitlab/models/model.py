@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vitlab.files import nearest
 from vitlab.images.imagenet import decision_matrix
+from vitlab.models.device import best_device
 from vitlab.models.identity import configuration
 
 if TYPE_CHECKING:
@@ -181,13 +182,6 @@ def _transform(geometry: tuple) -> Callable[[Image.Image], Tensor]:
         crop_mode=None if crop_mode == "None" else crop_mode,
         normalize=False,  # stays uint8; conditions work on raw pixels, normalisation comes after
     )
-
-
-def best_device() -> str:
-    """The device torch can use here: "cuda", "mps" or "cpu"."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def device_name(device: str | None = None) -> str:

@@ -9,33 +9,33 @@ from typing import Any
 from filelock import FileLock
 
 from vitlab.files import whole, write_json, write_text
-from vitlab.models import hub
+from vitlab.models import zoos
 from vitlab.training.recipe import Recipe, recipes
 
 
 def curves() -> dict[str, list[dict[str, float]]]:
     """Training curves by model: images shown so far, loss of that batch, accuracy when watched."""
-    path = hub.ZOO / "curves.json"
+    path = zoos.ZOO / "curves.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def publish(recipe: Recipe, record: dict[str, Any], work: Path) -> None:
     """Put finished weights into ``vitlab/zoo``, their record and curve into its two tables."""
     entry = {k: v for k, v in record.items() if k not in ("curve", "stamp")}
-    hub.ZOO.mkdir(exist_ok=True)
+    zoos.ZOO.mkdir(exist_ok=True)
     with FileLock(work / "index.lock"):  # two trainings may end at once
-        with whole(hub.ZOO / record["file"]) as part:
+        with whole(zoos.ZOO / record["file"]) as part:
             part.write_bytes((work / record["file"]).read_bytes())
         told = curves() | {recipe.name: record["curve"]}
         lines = (f" {json.dumps(name)}: {json.dumps(told[name])}" for name in _sorted(told))
-        write_text(hub.ZOO / "curves.json", "{\n" + ",\n".join(lines) + "\n}\n")
-        path = hub.ZOO / "index.json"
+        write_text(zoos.ZOO / "curves.json", "{\n" + ",\n".join(lines) + "\n}\n")
+        path = zoos.ZOO / "index.json"
         index = json.loads(path.read_text()) if path.exists() else {"zoos": {}, "models": {}}
         index["zoos"][recipe.zoo] = {"classes": recipe.classes, "config": recipe.config}
         entries = index["models"] | {recipe.name: entry}
         index["models"] = {name: entries[name] for name in _sorted(entries)}
         write_json(path, index)
-    hub.zoo.cache_clear()
+    zoos.zoo.cache_clear()
 
 
 def _sorted(names: dict[str, Any]) -> list[str]:
@@ -47,7 +47,7 @@ def table() -> str:
     """Every recipe in a line: name, architecture, group, objective, accuracy where trained."""
     rows: list[tuple[str, ...]] = [("name", "architecture", "group", "objective", "accuracy")]
     for name, recipe in recipes().items():
-        trained = hub.zoo().get(name)
+        trained = zoos.zoo().get(name)
         reached = f"{trained['accuracy']:.4f}" if trained else "not trained"
         rows.append((name, recipe.arch, recipe.group, *recipe.objective, reached))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from vitlab.files import digest, nearest, sha256, whole, write_json
-from vitlab.models.hub import load, zoo
+from vitlab.models.hub import load
 from vitlab.models.identity import fingerprint
 from vitlab.models.model import Model
 from vitlab.models.small import ARCHITECTURES
-from vitlab.models.wrap import ready
+from vitlab.models.wrapping import ready
+from vitlab.models.zoos import zoo
 from vitlab.rng import generator
 from vitlab.training import index
 from vitlab.training.augmentation import AUGMENTATIONS, Batch

@@ -18,9 +18,9 @@ from typing import Any
 import yaml
 
 from vitlab.files import digest, nearest, parse_yaml
-from vitlab.models.hub import ZOO
 from vitlab.models.model import PRECISIONS
 from vitlab.models.small import ARCHITECTURES
+from vitlab.models.zoos import ZOO
 from vitlab.training.augmentation import AUGMENTATIONS
 from vitlab.training.objectives import OBJECTIVES
 from vitlab.training.schedule import SCHEDULES, STREAMS

@@ -17,7 +17,8 @@ from vitlab import keys
 from vitlab.files import digest, nearest
 from vitlab.images import catalogue, cifar, fetch, folders
 from vitlab.images.download import DownloadError
-from vitlab.images.images import DataError, Images
+from vitlab.images.errors import DataError
+from vitlab.images.images import Images
 from vitlab.stimuli import scenes as stimuli
 from vitlab.stimuli import transfer as families
 
