@@ -172,9 +172,10 @@ def _zoo(given: argparse.Namespace) -> int:
         print(index.table())
     elif given.check:
         wrong, seen = [], 0
-        for name, stated, measured in loop.check(given.models):
+        for name, stated, measured, other in loop.check(given.models):
             seen += 1
-            print(f"{name}: {measured:.4f}, stated {stated:.4f}", flush=True)
+            told = f"{name}: {measured:.4f}, stated {stated:.4f}"
+            print(f"{told}; {other} other answers" if other else told, flush=True)
             # Another machine rounds otherwise: a few images of ten thousand may change sides.
             wrong += [name] * (not abs(measured - stated) <= 0.002)
         if not seen:

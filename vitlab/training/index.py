@@ -19,9 +19,19 @@ def curves() -> dict[str, list[dict[str, float]]]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
+def answers() -> dict[str, str]:
+    """What networks of photographs answer on their test images, a digit an image, by model.
+
+    The right answers are those of "cifar-10". Its photographs are nobody's to pass on, so this is
+    what a stated accuracy can be checked by without them.
+    """
+    path = zoos.ZOO / "answers.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def publish(recipe: Recipe, record: dict[str, Any], work: Path) -> None:
     """Put finished weights into ``vitlab/zoo``, their record and curve into its two tables."""
-    entry = {k: v for k, v in record.items() if k not in ("curve", "stamp")}
+    entry = {k: v for k, v in record.items() if k not in ("curve", "stamp", "answers")}
     zoos.ZOO.mkdir(exist_ok=True)
     with FileLock(work / "index.lock"):  # two trainings may end at once
         with whole(zoos.ZOO / record["file"]) as part:
@@ -29,6 +39,12 @@ def publish(recipe: Recipe, record: dict[str, Any], work: Path) -> None:
         told = curves() | {recipe.name: record["curve"]}
         lines = (f" {json.dumps(name)}: {json.dumps(told[name])}" for name in _sorted(told))
         write_text(zoos.ZOO / "curves.json", "{\n" + ",\n".join(lines) + "\n}\n")
+        if "answers" in record:
+            right = {recipe.images: record["answers"]["right"]}
+            write_json(
+                zoos.ZOO / "answers.json",
+                right | answers() | {recipe.name: record["answers"]["given"]},
+            )
         path = zoos.ZOO / "index.json"
         index = json.loads(path.read_text()) if path.exists() else {"zoos": {}, "models": {}}
         index["zoos"][recipe.zoo] = {"classes": recipe.classes, "config": recipe.config}
