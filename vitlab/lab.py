@@ -227,6 +227,15 @@ class Lab:
         """The model that a claim is about, by a part of its name; its group where it is not run."""
         return next((net.name for net in self.models if part in net.name), group)
 
+    @property
+    def equals(self) -> list[str]:
+        """The group of CNNs that are right as often as the ViTs, where the run has it; or none.
+
+        What a level under damage says of two networks is mixed with how good they are; beside it
+        stands the same against these.
+        """
+        return [group for group in self.groups if group == "CNN, equal accuracy"]
+
     # --- measuring --------------------------------------------------------------------------------
 
     def trials(
