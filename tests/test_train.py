@@ -16,6 +16,7 @@ from vitlab import cli, models, plots
 from vitlab.images import cifar
 from vitlab.images.images import DataError
 from vitlab.models import zoos
+from vitlab.models.small import ARCHITECTURES
 from vitlab.training import augmentation, index, loop, objectives, sources
 from vitlab.training.augmentation import Batch
 from vitlab.training.recipe import RecipeError, read, recipes
@@ -506,3 +507,75 @@ def test_finished_weights_are_measured_again(photographs, monkeypatch, capsys):
     few["photos/vit-0"]["accuracy"] = right + 0.1
     assert cli.main(["zoo", "--check", "photos/vit-0"]) == 1
     assert "not as stated: photos/vit-0" in capsys.readouterr().err
+
+
+PHOTO_ZOO = [name for name in models.zoo() if name.startswith("photos/")]
+
+
+def test_the_photo_zoo_is_there():
+    assert len(PHOTO_ZOO) >= 4
+
+
+@pytest.mark.parametrize("name", PHOTO_ZOO)
+def test_what_a_photo_network_is_said_to_reach_is_what_it_answered(name):
+    given, right = index.answers()[name], index.answers()["cifar-10"]
+    assert sorted(right) == sorted("0123456789" * 1000), "ten classes of a thousand"
+    same = sum(a == b for a, b in zip(given, right, strict=True))
+    assert models.zoo()[name]["accuracy"] == same / 10_000
+    assert models.zoo()[name]["test_images"] == 10_000
+
+
+@pytest.mark.parametrize("name", PHOTO_ZOO)
+def test_a_photo_network_still_answers_so_on_the_committed_pictures(name, root):
+    """They are every 250th test image, 5 rows of 8, as pixels of the JPEG edition."""
+    sheet = torch.from_numpy(np.array(Image.open(root / "book" / "cifar-10.png")))
+    pictures = sheet.view(5, 32, 8, 32, 3).permute(0, 2, 4, 1, 3).reshape(40, 3, 32, 32)
+    answers = models.load(name, "cpu").logits(pictures.float() / 255).argmax(1)
+    assert loop.digits(answers) == index.answers()[name][::250]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("randaugment", {"number": 2, "magnitude": 9}),
+        ("erasing", {"share": 1.0, "colour": [0.5] * 3, "spread": [0.2] * 3}),
+    ],
+)
+def test_an_augmentation_of_single_pictures_does_not_hang_on_the_batch(name, settings):
+    images = torch.tensor([5, 3, 9, 7])
+    pixels = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def changed(places, epoch=0):
+        batch = Batch(
+            pixels[places], images[places], images[places], 0, epoch, 0, torch.Generator()
+        )
+        return augmentation.AUGMENTATIONS[name](batch, **settings).pixels
+
+    together = changed([0, 1, 2, 3])
+    assert not torch.equal(together, pixels)
+    assert torch.equal(changed([2]), together[2:3])
+    assert torch.equal(changed([3, 2, 1, 0]), together.flip(0))
+    assert not torch.equal(changed([0, 1, 2, 3], epoch=1), together)
+
+
+def test_erasing_touches_its_share_of_pictures_and_one_rectangle_of_each():
+    pixels = torch.rand(400, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    order = torch.arange(400)
+    batch = Batch(pixels, order, order, 0, 0, 0, torch.Generator())
+    noise = {"colour": [0.5] * 3, "spread": [0.2] * 3}
+    after = augmentation.erasing(batch, share=0.25, **noise).pixels
+    other = (after - pixels).abs().amax(1) > 1e-5
+    touched = other.any(2).any(1)
+    assert 70 < touched.sum() < 130
+    filled = torch.cat([after[i][:, other[i]] for i in touched.nonzero()[:, 0]], 1)
+    assert filled.mean() == pytest.approx(0.5, abs=0.01)
+    assert filled.std() == pytest.approx(0.2, abs=0.01)
+    for mask in other[touched]:
+        rows, columns = mask.any(1).sum(), mask.any(0).sum()
+        assert mask.sum() >= 0.99 * rows * columns, "a rectangle"
+
+
+def test_the_photo_zoos_networks_are_of_one_size():
+    for name in (name for name in ARCHITECTURES if name.startswith("photo-")):
+        size = sum(p.numel() for p in ARCHITECTURES[name]().parameters())
+        assert 1.0e6 < size < 1.3e6, name

@@ -55,4 +55,9 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     ),
     "photo-vit": small_photos.vit,
     "photo-cnn": small_photos.cnn,
+    "photo-vit-no-position": lambda: small_photos.vit(pos_embed="none"),
+    "photo-vit-patch8": lambda: small_photos.vit(patch_size=8),
+    "photo-vit-two-tokens": small_photos.vit_two_tokens,
+    "photo-swin": small_photos.swin,
+    "photo-regnety": small_photos.regnety,
 }

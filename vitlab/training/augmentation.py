@@ -75,6 +75,37 @@ def mixup_or_cutmix(batch: Batch, *, classes: int) -> Batch:
     return replace(batch, pixels=pixels, labels=labels)
 
 
+def randaugment(batch: Batch, *, number: int = 2, magnitude: int = 9) -> Batch:
+    """RandAugment (Cubuk et al. 2020): some operations of one strength, drawn for each picture."""
+    change = v2.RandAugment(num_ops=number, magnitude=magnitude)
+    pictures = (batch.pixels * 255).round().to(torch.uint8)
+    with torch.random.fork_rng(devices=[]):
+        done = []
+        for picture, image in zip(pictures, batch.images.tolist(), strict=True):
+            key = "randaugment", batch.seed, batch.epoch, image
+            torch.manual_seed(int(generator(*key).integers(2**31)))
+            done.append(change(picture))
+    return replace(batch, pixels=torch.stack(done).float() / 255)
+
+
+def erasing(
+    batch: Batch, *, share: float, colour: Sequence[float], spread: Sequence[float]
+) -> Batch:
+    """Random Erasing (Zhong et al. 2020): a rectangle of a share of the pictures becomes noise.
+
+    colour, spread: mean and standard deviation of the noise, as of the preprocessing.
+    """
+    mean, std = (torch.tensor(values)[:, None, None] for values in (colour, spread))
+    erase = v2.RandomErasing(p=share, value="random")
+    with torch.random.fork_rng(devices=[]):
+        done = []
+        for pixels, image in zip((batch.pixels - mean) / std, batch.images.tolist(), strict=True):
+            key = "erasing", batch.seed, batch.epoch, image
+            torch.manual_seed(int(generator(*key).integers(2**31)))
+            done.append(erase(pixels))
+    return replace(batch, pixels=torch.stack(done) * std + mean)
+
+
 def flip(batch: Batch) -> Batch:
     """Mirrored left to right, each picture with probability 1/2."""
     stays = torch.rand(len(batch.pixels), 1, 1, 1, generator=batch.rng) < 0.5
@@ -103,6 +134,8 @@ def crop(batch: Batch, *, padding: int, colour: Sequence[float] = (0.0, 0.0, 0.0
 AUGMENTATIONS: dict[str, Callable[..., Batch]] = {
     "augmix": augmix,
     "crop": crop,
+    "erasing": erasing,
     "flip": flip,
     "mixup_or_cutmix": mixup_or_cutmix,
+    "randaugment": randaugment,
 }
