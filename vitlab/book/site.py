@@ -18,6 +18,7 @@ from vitlab import claims
 from vitlab.book import front, svg
 from vitlab.files import FileError, read_json
 from vitlab.markup import inert, render
+from vitlab.models.zoos import zoo
 
 State = dict[str, Any]  # what is known of a page's last run; empty if there is none
 
@@ -244,16 +245,18 @@ def fill(
     """
     script = (folder / "ledger.js").read_text()
     found = front.rows(records, "../")
+    nets = [(name, net) for name, net in zoo().items() if name.startswith("photos/")]
     parts = {
         "tally": front.tally(found, own),
         "ledger": f"{front.ledger(found)}\n<script>\n{script}\n</script>",
         "status": render("status.html", **_status(pages, states)),
         "pdf": render("pdf.html", name=pdf) if pdf else "",
+        "photo_zoo": render("photo_zoo.html", nets=nets),
     }
     for page in folder.glob("*.md"):
         text = page.read_text()
         # In one pass: what is put in is not looked through for more.
-        page.write_text(re.sub(r"{{ (tally|ledger|status|pdf) }}", lambda m: parts[m[1]], text))
+        page.write_text(re.sub(rf"{{{{ ({'|'.join(parts)}) }}}}", lambda m: parts[m[1]], text))
 
 
 def _status(pages: Mapping[str, Path], states: Mapping[str, State]) -> dict[str, Any]:
