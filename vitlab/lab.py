@@ -228,7 +228,7 @@ class Lab:
         return next((net.name for net in self.models if part in net.name), group)
 
     @property
-    def equals(self) -> list[str]:
+    def as_accurate(self) -> list[str]:
         """The group of CNNs that are right as often as the ViTs, where the run has it; or none.
 
         What a level under damage says of two networks is mixed with how good they are; beside it
