@@ -217,6 +217,14 @@ def test_another_build_at_work_is_respected(checkout):
         ({"parameters": {"out": "x"}}, "has no parameter 'out'"),
         ({"parameters": {"n": "many"}}, "n=many is not of the kind of its default, 3"),
         ({"parameters": {"n": "2.5"}}, r"n=2\.5 is not of the kind"),
+        ({"parameters": {"n": "0"}}, "n=0 must be at least 1; write it like 3"),
+        ({"parameters": {"n": "2026-99-99"}}, "n=2026-99-99 cannot be read; write it like 3"),
+        ({"parameters": {"n": "[" * 9999}}, r"n=\[{80} cannot be read"),
+        ({"parameters": {"share": "0"}}, "share=0 must be above 0; write it like 0.5"),
+        ({"parameters": {"share": ".nan"}}, "share=.nan must be above 0"),
+        ({"parameters": {"share": ".inf"}}, "share=.inf must be above 0"),
+        ({"parameters": {"images": " , "}}, "images= ,  names nothing; write it like 'stimuli'"),
+        ({"parameters": {"images": "cifar-10/../../x"}}, "cifar-10/../../x leads out of the set"),
         ({"parameters": {"images": "/nowhere"}}, "image folder '/nowhere' does not exist"),
     ],
 )
@@ -224,6 +232,39 @@ def test_bad_input_stops_before_anything_is_run(checkout, options, message):
     with pytest.raises(ValueError, match=message):
         run(checkout, **options)
     assert not (checkout / "build").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "known", "said"),
+    [
+        ("seed", 0, [0], ""),
+        ("seed", -1, [0], "must be at least 0; write it like 0"),
+        ("n_images", 1, [160, 500], ""),
+        ("per_side", 0, [13, 0], ""),
+        ("severities", [1, 6], [[1, 2]], "must be at least 1 and at most 5; write it like [1, 2]"),
+        ("severities", [], [[1, 2]], "is empty; write it like [1, 2]"),
+        ("severities", ["a"], [[1, 2]], "holds what is not of the kind of its default"),
+        ("severities", [[1]], [[1, 2]], "holds what is not of the kind of its default"),
+        ("radii", [0.5, 1], [[2, 4]], "must be at least 1"),
+        ("radii", [0.1, 1], [[2, 4], [0.25, 0.5]], ""),
+        ("radii", [0], [[0.25, 0.5]], "must be above 0"),
+        ("scale_cnn", [], [["a", "b"], []], ""),
+        ("saliency", "", ["timm/x", ""], ""),
+        ("frames", 32, [16], "must be at least 2 and at most 31"),
+        ("note", "", [], ""),
+    ],
+)
+def test_a_value_is_measured_by_the_known_ones(name, value, known, said):
+    found = pages.fault(name, value, known)
+    assert found.startswith(said) if said else not found, found
+
+
+def test_a_mistake_in_a_parameters_cell_is_told_by_page_and_line(checkout):
+    path = checkout / "notebooks" / "01-first.md"
+    path.write_text(path.read_text().replace("share = 0.5", "share = = 0.5"))
+    message = "01-first: its parameters cell, line 4: share = = 0.5: invalid syntax"
+    with pytest.raises(pages.PageError, match=message):
+        run(checkout)
 
 
 @pytest.mark.build

@@ -1,5 +1,6 @@
 import re
 
+import bench
 import matplotlib
 from conftest import ROOT
 
@@ -14,3 +15,11 @@ def test_the_example_of_the_readme_runs_as_printed(tmp_path, monkeypatch, capsys
     assert re.search(r"CNN +\S+ \[\S+, \S+\]", said)
     assert re.search(r"'ViT': 0\.\d+ \[0", said)
     assert (tmp_path / "occlusion.png").stat().st_size > 5_000
+
+
+def test_a_mistyped_part_of_the_benchmark_is_told_and_nothing_is_measured(tmp_path, capsys):
+    assert bench.main(tmp_path, ["nonsense", "memory"]) == 2
+    said = capsys.readouterr().err
+    assert "no part is called 'nonsense'; there are" in said
+    assert "engine against the released loop" in said
+    assert not list(tmp_path.iterdir())

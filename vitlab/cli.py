@@ -96,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _build(given: argparse.Namespace) -> int:
     from vitlab.book import build
 
+    _check_jobs(given.jobs)
     return build.build(
         given.pages,
         _parameters(given),
@@ -120,6 +121,7 @@ def _record(given: argparse.Namespace) -> int:
 
     from vitlab.book import build, pages, profiles, recorded
 
+    _check_jobs(given.jobs)
     where, name = Path(given.build), given.name
     recorded.check_name(name or where.name)
     if given.build in profiles.PROFILES and given.build != "mini":
@@ -131,6 +133,11 @@ def _record(given: argparse.Namespace) -> int:
     kept = recorded.record(where, name)
     print(f"kept as {name}: {', '.join(kept)}; build the book to see them")
     return 0
+
+
+def _check_jobs(jobs: int) -> None:
+    if jobs < 0:
+        raise ValueError(f"--jobs {jobs}: give how many pages run at a time, 0 for one per core")
 
 
 def _parameters(given: argparse.Namespace) -> dict[str, str]:

@@ -98,6 +98,8 @@ def build(
     own = base != root / "build"
     for page in filter(lambda page: pages.edited(page.source), chosen):
         print(f"{page.name}: its .ipynb was edited; the book is made from {page.source.name}")
+    stale = [page for page in chosen if reason_to_run(page, base / "pages" / page.name)]
+    pages.check(stale)  # what is refused leaves nothing behind
     with _locked(base):
         whole = [page.name for page in chosen] if own else pages.names(root)
         folders = {name: base / "pages" / name for name in whole}
@@ -213,7 +215,6 @@ def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: s
         Result(page, reason_to_run(page, folder), state=_state(folder))
         for page, folder in zip(chosen, folders, strict=True)
     ]
-    pages.check([result.page for result in results if result.reason])
     for result, folder in zip(results, folders, strict=True):
         page = result.page
         print(f"{page.name}: {'running, ' + result.reason if result.reason else 'up to date'}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import fnmatch
 import json
+import math
 import os
 import platform
 import re
@@ -198,8 +199,11 @@ def _page(root: Path, name: str, overrides: dict[str, str], profile: str) -> Pag
     notebook = jupytext.read(source)
     try:
         defaults = parameters(notebook)
-    except (SyntaxError, ValueError) as error:
-        raise PageError(f"{name}: parameters are no literals: {error}") from None
+    except SyntaxError as error:
+        line = f"line {error.lineno}: {(error.text or '').strip()}"
+        raise PageError(f"{name}: its parameters cell, {line}: {error.msg}") from None
+    except ValueError as error:
+        raise PageError(f"{name}: its parameters are no literals: {error}") from None
     where = profiles_file(root)
     # A page that is not in profiles.yml is a mini page.
     sizes = profiles.sizes(name, where) if name in profiles.pages(where) else {"mini": {}}
@@ -210,13 +214,16 @@ def _page(root: Path, name: str, overrides: dict[str, str], profile: str) -> Pag
         if key not in defaults or key in _NOT_SETTABLE:
             settable = [k for k in defaults if k not in _NOT_SETTABLE]
             raise _NotFor(f"{name} has no parameter {key!r}{nearest(key, settable)}")
-        known = [v.get(key) for v in (defaults, sizes[profile], *sizes.values())]
-        # What is None everywhere, such as the device, takes text.
-        given[key] = _value(name, key, text, next((v for v in known if v is not None), ""))
+        every = [v.get(key) for v in (defaults, sizes[profile], *sizes.values())]
+        known = [value for value in every if value is not None]
+        given[key] = _value(name, key, text, known)
         if isinstance(
             given[key], str
         ):  # a page runs in the checkout, files lie where the reader is
-            given[key] = _absolute(given[key], [v for v in known if isinstance(v, str)])
+            try:
+                given[key] = _absolute(given[key], [v for v in known if isinstance(v, str)])
+            except ValueError as error:
+                raise PageError(f"{name}: parameter {key}={text[:80]}: {error}") from None
     settings = {**sizes[profile], **given}
     if "images" in given and settings.get("needs") == "cue-conflict images":
         _need_cues(name, given["images"])
@@ -228,21 +235,83 @@ def profiles_file(root: Path) -> Path:
     return root / "notebooks" / "profiles.yml"
 
 
-def _value(page: str, key: str, text: str, default: Any) -> Any:
-    kind = type(default)
+# What a parameter's numbers may be, where its known values do not tell: the least and the most.
+_RANGES = {
+    "areas": (0.001, 1),
+    "factors": (0.001, 1),
+    "frames": (2, 31),
+    "mass": (0.01, 1),
+    "severities": (1, 5),
+}
+
+
+def _value(page: str, key: str, text: str, known: list[Any]) -> Any:
+    """A parameter as the reader wrote it, as a value of the kind of its known ones.
+
+    known: its values elsewhere, that of the run first; a parameter that is None everywhere, such as
+    the device, takes text. Raises PageError, with what would do, for any other kind or range.
+    """
+    like = next(iter(known), "")
+    kind = type(like)
     try:
         value = text if kind is str else yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise PageError(
-            f"{page}: parameter {key}={text} cannot be read; write it like {default!r}"
-        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError):  # a day such as 2026-99-99, a deep nest
+        said = f"cannot be read; write it like {like!r}"
+        raise PageError(f"{page}: parameter {key}={text[:80]} {said}") from None
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
-        raise PageError(
-            f"{page}: parameter {key}={text} is not of the kind of its default, {default!r}"
-        )
+        said = f"is not of the kind of its default, {like!r}"
+    else:
+        said = _device_fault(text) if key == "device" else fault(key, value, known)
+    if said:
+        raise PageError(f"{page}: parameter {key}={text[:80]} {said}")
     return value
+
+
+def fault(key: str, value: Any, known: list[Any]) -> str:
+    """Why a value of the right kind will not do for a parameter, in words; empty if it does.
+
+    What is empty does where a known value is. A count is at least 1, a number with decimals above
+    0; or 0 where that is known, for it often means "all".
+
+    >>> fault("n_images", -5, [160])
+    'must be at least 1; write it like 160'
+    """
+    write = f"write it like {next(iter(known), '')!r}"
+    if isinstance(value, str):
+        named = [part for part in value.split(",") if part.strip()]
+        return f"names nothing; {write}" if known and all(known) and not named else ""
+    items, examples = [value], known
+    if isinstance(value, list):
+        items, examples = value, [one for some in known for one in some]
+        if not value and all(known):
+            return f"is empty; {write}"
+    kinds = {_kind(one) for one in examples}
+    if any(_kind(one) not in kinds for one in items):
+        return f"holds what is not of the kind of its default; {write}"
+    for number in (one for one in items if _kind(one) is float):
+        counts = all(type(one) is int for one in examples)
+        least, most = _RANGES.get(key, (min([1 if counts else 1e-9, *examples]), math.inf))
+        if not least <= number <= most or math.isinf(number):
+            lower = f"at least {least:g}" if least != 1e-9 else "above 0"
+            upper = f" and at most {most:g}" if most < math.inf else ""
+            return f"must be {lower}{upper}; {write}"
+    return ""
+
+
+def _kind(value: Any) -> type:
+    return float if type(value) is int else type(value)
+
+
+def _device_fault(device: str) -> str:
+    from vitlab.models.model import ModelError, check_device
+
+    try:
+        check_device(device)
+    except ModelError as error:
+        return f"cannot be used: {error}"
+    return ""
 
 
 def _absolute(value: str, known: list[str]) -> str:
@@ -254,6 +323,8 @@ def _absolute(value: str, known: list[str]) -> str:
     from vitlab.images import catalogue as datasets
 
     def is_name(part: str) -> bool:
+        if datasets.is_set(part):
+            datasets.stays_inside(part)
         return part == "stimuli" or datasets.is_set(part)
 
     parts = [part for text in known for part in datasets.several(text)]

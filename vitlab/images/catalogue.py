@@ -300,11 +300,20 @@ def is_set(where: str) -> bool:
     return set_name(where) in manifests()
 
 
+def stays_inside(where: str) -> None:
+    """Raise DataError for text that leads out of the set that it names: ``imagenet-c/../..``."""
+    if ".." in where.replace("#", "/").split("/"):
+        raise DataError(
+            f"{where} leads out of the set; give a folder in it, or the path of another, ./..."
+        )
+
+
 def check(where: str) -> None:
     """Raise DataError, with the way to get it, for a set that is not here nor can be fetched.
 
     where: as in `set_name`; only the set is looked at.
     """
+    stays_inside(where)
     name = set_name(where)
     if manifest(name).state != "can be fetched" or offline():
         path(name)

@@ -148,6 +148,7 @@ def _located(where: str | Path) -> tuple[Path, str, str | None]:
     """A folder, and of a set by name (fetched if need be) its name and list of ids, if any."""
     if not isinstance(where, str) or not catalogue.is_set(where):
         return Path(where), "", None
+    catalogue.stays_inside(where)
     where, _, listed = where.partition("#")
     name, _, inside = where.partition("/")
     place = _fetched(name, inside)
