@@ -2,8 +2,10 @@
 
 import dataclasses
 import html
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -164,8 +166,67 @@ def test_a_page_that_never_ran_well_says_so(checkout):
 @pytest.mark.build
 def test_a_dead_kernel_is_told(checkout, capsys):
     write(checkout, "01-first", body="import os; os.kill(os.getpid(), 9)")
-    assert run(checkout, names=["01-first"]) == 1
-    assert "was it out of memory?" in capsys.readouterr().err
+    path = checkout / "notebooks" / "02-second.md"
+    path.write_text(PAGE.format(title="Page", body="import os; os._exit(3)"))
+    assert run(checkout) == 1
+    said = capsys.readouterr().err
+    hint = "was it out of memory? try --jobs 1"  # it has no batch_size
+    assert f"FAILED 01-first: cell 2: its kernel was killed; {hint}\n" in said
+    assert "FAILED 02-second: cell 2: its kernel ended (exit code 3)\n" in said
+
+
+@pytest.mark.parametrize(
+    ("settable", "size", "hint"),
+    [
+        ({"batch_size"}, 64, "try -p batch_size=32 or --jobs 1"),
+        ({"batch_size"}, 1, "try --jobs 1"),
+        ({"n"}, 64, "try --jobs 1"),
+    ],
+)
+def test_a_smaller_batch_is_advised_where_there_is_one(settable, size, hint):
+    page = pages.Page("p", None, {}, {"batch_size": size}, {})
+    assert build._when_killed(page, settable) == f"; was it out of memory? {hint}"
+
+
+MEASURES = """
+from vitlab import progress
+with progress.bar(1000, "work") as bar:
+    for _ in range(4):
+        bar.update(100)
+        time.sleep(0.8)
+"""
+
+
+@pytest.mark.build
+def test_a_log_tells_how_far_a_page_is(checkout, monkeypatch, capsys):
+    monkeypatch.setattr(build, "EVERY", 0)
+    write(checkout, "01-first", body=MEASURES)
+    assert run(checkout, names=["01-first"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "01-first: cell 1 of 2" in lines
+    measured = [re.fullmatch(r"01-first: cell 2 of 2, (\d+) of 1,000 images, (\d+) s left", line)
+                for line in lines]  # fmt: skip
+    found = [(int(m[1]), int(m[2])) for m in measured if m]
+    assert found
+    assert all(0 < done <= 400 and 2 <= left <= 20 for done, left in found)
+    assert not list((checkout / "build/pages").rglob("progress.json"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_a_page_has_one_line(monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(build.sys, "stdout", screen)
+    with build._line("01-first") as tell:
+        tell("cell 1 of 2")
+        tell("cell 2 of 2, 3 of 9 images")
+    shown = screen.getvalue()
+    assert "01-first: cell 1 of 2" in shown
+    assert "01-first: cell 2 of 2, 3 of 9 images" in shown
+    assert "\n" not in shown
 
 
 @pytest.mark.build

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     new.add_argument("paper", help="its file in book/papers, e.g. naseer2021")
     new.add_argument("claim", help="its id there, e.g. occlusion-random")
     given = parser.parse_args(arguments)
+    with suppress(AttributeError):  # no file, such as a notebook's
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log is read live
     try:
         return _COMMANDS[given.command](given)
     except ValueError as error:  # bad input, in words that say what would have worked

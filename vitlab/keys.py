@@ -29,8 +29,8 @@ from vitlab.files import digest
 
 _PACKAGE = Path(__file__).parent
 # They change no number and no figure of a page: how keys are made (where that changes one, the key
-# says so itself), and what draws cards and headlines, which the site draws anew at every build.
-_ASIDE = {"vitlab/keys.py", "vitlab/markup.py", "vitlab/book/svg.py"}
+# says so itself), bars, and what draws cards and headlines, which the site draws at every build.
+_ASIDE = {"vitlab/keys.py", "vitlab/markup.py", "vitlab/progress.py", "vitlab/book/svg.py"}
 _LIBRARIES = {sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")}
 # What decodes, resizes and computes: other versions may give other numbers.
 LIBRARIES = ("numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,13 +29,14 @@ import jupytext
 import nbformat
 import yaml
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from vitlab import claims
 from vitlab.book import api, front, pages, papers, recorded
 from vitlab.book import pdf as printer
 from vitlab.book import site as book
 from vitlab.book.pages import Page
-from vitlab.book.runner import RunError, Runner, Stopped
+from vitlab.book.runner import Killed, RunError, Runner, Stopped
 from vitlab.files import (
     FileError,
     digest,
@@ -253,14 +254,18 @@ def _run(
     # Named by the key: a broken-off run of the same page is taken up, any other is thrown away.
     work = base / "work" / f"{page.name}-{page.key}"
     started = time.monotonic()
+    settable: Container[str] = ()
     try:
         for other in (base / "work").glob(f"{page.name}-{'[0-9a-f]' * 16}"):
             if other != work:
                 shutil.rmtree(other)
         (work / "out").mkdir(parents=True, exist_ok=True)
-        jupytext.write(jupytext.read(page.source), work / "in.ipynb", fmt="ipynb")
+        notebook = jupytext.read(page.source)
+        jupytext.write(notebook, work / "in.ipynb", fmt="ipynb")
+        settable = pages.parameters(notebook)
         parameters = {**page.parameters, "out": os.path.relpath(work / "out", root)}
-        peak = runner.run(work / "in.ipynb", work / "run.ipynb", parameters)
+        with _line(page.name) as tell:
+            peak = runner.run(work / "in.ipynb", work / "run.ipynb", parameters, tell)
         seconds = round(time.monotonic() - started, 1)
         result.state = {
             "key": page.key,
@@ -277,18 +282,48 @@ def _run(
         write_json(work / "out" / "state.json", result.state)
         swap(work / "out", folder)
         shutil.rmtree(work)
-        print(f"{page.name}: done in {seconds:.0f} s, {peak} MB at most")
+        tqdm.write(f"{page.name}: done in {seconds:.0f} s, {peak} MB at most")
     except Stopped as stopped:
         result.error = str(stopped)
     except (RunError, OSError) as error:
-        result.error = str(error)
-        print(f"{page.name}: failed after {time.monotonic() - started:.0f} s", file=sys.stderr)
+        hint = _when_killed(page, settable) if isinstance(error, Killed) else ""
+        result.error = f"{error}{hint}"
+        seconds = round(time.monotonic() - started)
+        tqdm.write(f"{page.name}: failed after {seconds} s", file=sys.stderr)
         failure = {"error": result.error, "time": datetime.now(UTC).isoformat(timespec="seconds")}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "failure.json", failure)
         except OSError as second:  # a full disk; the other pages go on
             print(f"{page.name}: nor could this be written down: {second}", file=sys.stderr)
+
+
+def _when_killed(page: Page, settable: Container[str]) -> str:
+    """What may help a page whose kernel was ended; a smaller batch only where it has one."""
+    size = page.settings.get("batch_size") if "batch_size" in settable else None
+    smaller = f"-p batch_size={size // 2} or " if size and size > 1 else ""
+    return f"; was it out of memory? try {smaller}--jobs 1"
+
+
+EVERY = 30  # seconds between a running page's lines in a log
+
+
+@contextmanager
+def _line(page: str) -> Iterator[Callable[[str], object]]:
+    """A function that shows how far a page is: in a line on a terminal, now and then in a log."""
+    if sys.stdout.isatty():
+        with tqdm(bar_format="{desc}", leave=False, file=sys.stdout) as bar:
+            yield lambda text: bar.set_description_str(f"{page}: {text}")
+        return
+    told = time.monotonic()
+
+    def say(text: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= EVERY:
+            told = time.monotonic()
+            print(f"{page}: {text}", flush=True)
+
+    yield say
 
 
 def _environment(root: Path, threads: int, scheduler: str) -> dict[str, str]:

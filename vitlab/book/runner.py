@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -30,6 +30,9 @@ import nbformat
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
+from vitlab.progress import NOTE
+
+_NOTE = "progress.json"  # beside a page's notebook; see `vitlab.progress`
 _WARM = sys.platform == "linux"
 _FORK = multiprocessing.get_context("fork")
 _PAGES = _FORK if _WARM else multiprocessing.get_context("spawn")
@@ -37,6 +40,10 @@ _PAGES = _FORK if _WARM else multiprocessing.get_context("spawn")
 
 class RunError(RuntimeError):
     """A page that did not run to its end; says in which cell, and why."""
+
+
+class Killed(RunError):
+    """A page whose kernel was ended from outside, mostly by the system, for want of memory."""
 
 
 class Stopped(RunError):
@@ -53,8 +60,16 @@ class Runner:
         self._environment, self._folder = environment, folder
         self._process: subprocess.Popen | None = None
 
-    def run(self, notebook: Path, executed: Path, parameters: Mapping[str, Any]) -> int:
+    def run(
+        self,
+        notebook: Path,
+        executed: Path,
+        parameters: Mapping[str, Any],
+        tell: Callable[[str], object] = lambda text: None,
+    ) -> int:
         """Run a notebook and write it as executed; returns the most memory it took, in MB.
+
+        tell: is told how far the page is, every second or so: cell, images done, time left.
 
         Raises RunError.
         """
@@ -66,15 +81,20 @@ class Runner:
         assert answers
         with suppress(BrokenPipeError):
             print(json.dumps(job), file=asked, flush=True)
-        if not (line := answers.readline()):
-            code = self._process.wait()
-            if code == -signal.SIGTERM:
-                raise Stopped("stopped")
-            raise RunError(f"the process that runs pages was ended (exit code {code})")
-        error, peak = json.loads(line)
-        if error:
-            raise RunError(error)
-        return peak
+        place = ""
+        for line in iter(answers.readline, ""):
+            kind, said = json.loads(line)
+            if kind == "done":
+                return said
+            if kind != "at":
+                raise {"failed": RunError, "killed": Killed}[kind](said)
+            place = said
+            tell(place)
+        code = self._process.wait()
+        if code == -signal.SIGTERM:
+            raise Stopped("stopped")
+        where = f", at {place}" if place else ""
+        raise RunError(f"the process that runs pages was ended (exit code {code}){where}")
 
     def stop(self) -> None:
         """End the process, and the page that it is at."""
@@ -109,15 +129,46 @@ def serve(parent: int) -> None:
         page = _PAGES.Process(target=_page, args=(notebook, executed, parameters, say))
         page.start()
         say.close()
-        while page.is_alive():
-            page.join(0.2)
-            if os.getppid() != parent:
-                os._exit(1)  # the page notices, and its kernel after it
-        try:
-            answer = said.recv()
-        except EOFError:
-            answer = f"its process was ended (exit code {page.exitcode})", 0
-        print(json.dumps(answer), file=answers, flush=True)
+        for answer in _follow(page, said, Path(notebook).with_name(_NOTE), parent):
+            print(json.dumps(answer), file=answers, flush=True)
+
+
+def _follow(page: Any, said: Any, note: Path, parent: int) -> Iterator[tuple[str, Any]]:
+    """What a page says while it runs, every second where it is, and at last how it ended."""
+    cell, ended = "its start", False
+    while not ended:
+        if os.getppid() != parent:
+            os._exit(1)  # the page notices, and its kernel after it
+        if said.poll(1):
+            try:
+                kind, what = said.recv()
+            except EOFError:
+                page.join()
+                kind, what = "failed", f"{cell}: its process was ended (exit code {page.exitcode})"
+            note.unlink(missing_ok=True)  # it was of the cell before
+            ended = kind != "at"
+            cell = cell if ended else what
+            yield kind, what
+        else:
+            yield "at", cell + _noted(note)
+    page.join()
+
+
+def _noted(note: Path) -> str:
+    """What a measurement says of itself (see `vitlab.progress`); nothing once it is through."""
+    with suppress(OSError, ValueError):  # none, or half of one
+        known = json.loads(note.read_text())
+        if known["done"] < known["of"]:
+            left = f", {_span(known['left'])} left" if known["left"] is not None else ""
+            return f", {known['done']:,} of {known['of']:,} images{left}"
+    return ""
+
+
+def _span(seconds: float) -> str:
+    """A span of time in words that are short enough for a line."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _import_for(notebook: Path) -> None:
@@ -136,7 +187,8 @@ def _import_for(notebook: Path) -> None:
 
 
 def _page(notebook: str, executed: str, parameters: Mapping[str, Any], say: Any) -> None:
-    """Run one page, and say what went wrong ("" if nothing) and the most memory it took, in MB."""
+    """Run one page; say where it is, and at last the most memory it took, in MB, or what failed."""
+    os.environ[NOTE] = str(Path(notebook).with_name(_NOTE))
     if _WARM:
         _Warm.waiting = _Kernel()
         _Warm.waiting.start()
@@ -146,26 +198,62 @@ def _page(notebook: str, executed: str, parameters: Mapping[str, Any], say: Any)
         factory.default_provisioner_name = here.name
     threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
-    error = ""
+    place = ""
+
+    class Told(papermill.engines.NBClientEngine):
+        """Papermill's engine, which says what cell it is at."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, *arguments: Any, **how: Any) -> Any:
+            begin, cells = nb_man.cell_start, _numbered(nb_man.nb)
+
+            def begun(cell: Any, index: int, **more: Any) -> None:
+                nonlocal place
+                if index in cells:
+                    place = f"cell {cells.index(index) + 1}"
+                    say.send(("at", f"{place} of {len(cells)}"))
+                begin(cell, index, **more)
+
+            nb_man.cell_start = begun
+            return super().execute_managed_notebook(nb_man, *arguments, **how)
+
+    papermill.engines.papermill_engines.register("told", Told)
     try:
         papermill.execute_notebook(
             notebook,
             executed,
+            engine_name="told",
             parameters=parameters,
             cwd=os.getcwd(),
             kernel_name="python3",
             progress_bar=False,
             log_output=False,
         )
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+        answer: tuple[str, Any] = "done", peak
     except papermill.exceptions.PapermillExecutionError as stopped:
-        place = max(1, stopped.exec_count - 1)  # the injected parameters are a cell too
-        error = f"cell {place}: {stopped.ename}: {stopped.evalue}"
-    except RuntimeError as died:  # the kernel: killed, or out of memory
-        error = f"{died}; was it out of memory? try -p batch_size=16"
+        answer = "failed", f"{place}: {stopped.ename}: {stopped.evalue}"
+    except DeadKernelError:
+        code = _Warm.waiting.exitcode if _WARM else None
+        if code in (None, -signal.SIGKILL):
+            answer = "killed", f"{place}: its kernel was killed"
+        else:
+            answer = "failed", f"{place}: its kernel ended (exit code {code})"
     except Exception as other:
-        error = f"{type(other).__name__}: {other}"
-    say.send((error, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024))
+        where = f"{place}: " if place else ""
+        answer = "failed", f"{where}{type(other).__name__}: {other}"
+    say.send(answer)
+
+
+def _numbered(notebook: nbformat.NotebookNode) -> list[int]:
+    """The places of a notebook's own code cells: the injected parameters are none of them."""
+    return [
+        index
+        for index, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
 
 
 def _end_with(parent: int) -> None:

@@ -16,6 +16,7 @@ from vitlab import keys
 from vitlab.conditions import Batch
 from vitlab.images.images import Images
 from vitlab.models.model import Model
+from vitlab.progress import bar as progress_bar
 from vitlab.trials import store
 
 Values = dict[Any, Tensor]  # what a page measures of a batch: key -> [B, ...]
@@ -70,17 +71,25 @@ def collect(
         for net in models
     }
     found: dict[tuple, list[Tensor]] = {}
-    for piece, places in enumerate(store.pieces(len(index))):
-        chosen = index[places.start : places.stop]
-        kept = {name: entry.get(piece) for name, entry in entries.items()}
-        for kind in dict.fromkeys(net.geometry for net in models):
-            absent = [net for net in models if net.geometry == kind and kept[net.name] is None]
-            for name, values in _measured(body, absent, images, chosen, batch_size).items():
-                entries[name].put(piece, values)
-                kept[name] = values
-        for net in models:
-            for key, value in kept[net.name].items():
-                found.setdefault((net.name, *key), []).append(value)
+    with progress_bar(len(index), body.__name__) as bar:
+
+        def seen(images: int) -> None:
+            bar.update(images / len(models))  # by one of the models
+
+        for piece, places in enumerate(store.pieces(len(index))):
+            chosen = index[places.start : places.stop]
+            kept = {name: entry.get(piece) for name, entry in entries.items()}
+            for one in kept.values():
+                seen(len(chosen) if one is not None else 0)
+            for kind in dict.fromkeys(net.geometry for net in models):
+                absent = [net for net in models if net.geometry == kind and kept[net.name] is None]
+                fresh = _measured(body, absent, images, chosen, batch_size, seen)
+                for name, values in fresh.items():
+                    entries[name].put(piece, values)
+                    kept[name] = values
+            for net in models:
+                for key, value in kept[net.name].items():
+                    found.setdefault((net.name, *key), []).append(value)
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
@@ -90,8 +99,12 @@ def _measured(
     images: Images,
     index: Tensor,
     batch_size: int,
+    seen: Callable[[int], None],
 ) -> dict[str, dict[tuple, Tensor]]:
-    """What models of one geometry give for a piece: model's name -> key -> values."""
+    """What models of one geometry give for a piece: model's name -> key -> values.
+
+    seen: is told how many images a model has just seen.
+    """
     found: dict[str, dict[tuple, list[Tensor]]] = {net.name: {} for net in alike}
     for part in index.split(at_once(alike[0], batch_size)) if alike else []:
         shown = batch(alike[0], images, part)
@@ -99,6 +112,7 @@ def _measured(
             for key, values in body(net, shown).items():
                 place = key if isinstance(key, tuple) else (key,)
                 found[net.name].setdefault(place, []).append(values.detach().cpu())
+            seen(len(part))
     return {
         name: {key: torch.cat(parts) for key, parts in values.items()}
         for name, values in found.items()

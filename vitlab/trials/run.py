@@ -19,13 +19,14 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from vitlab import keys
 from vitlab.conditions import Batch, Condition
 from vitlab.images.imagenet import decision_matrix
 from vitlab.images.images import Images
 from vitlab.models.model import Model, best_device
+from vitlab.progress import bar as progress_bar
 from vitlab.trials import dask, store
 
 VALUES = {"prediction": np.int16, "confidence": np.float32, "p_label": np.float32}
@@ -86,22 +87,18 @@ def run(
         _Job(p, places[p], [(one.model, c) for one in absent for c in one.conditions])
         for p, absent in missing.items()
     ]
-    bar = tqdm(
-        total=sum(len(job.places) for job in todo),
-        desc=f"{len(models)} models x {len(conditions)} conditions",
-        unit="image",
-        disable=None if progress is None else not progress,
-    )
-    arguments = models, images, conditions, todo, batch_size, workers, bar
-    for job, answers in _here(*arguments) if client is None else _there(client, *arguments):
-        in_order = np.argsort(job.places)
-        m, c = np.array(job.columns).T
-        for name, block in blocks[job.piece].items():
-            block[m, c] = answers[name][:, in_order]
-        for one in missing[job.piece]:
-            rows = one.rows(models, images, conditions, pieces[job.piece], blocks[job.piece])
-            one.entry.put_rows(job.piece, rows)
-    bar.close()
+    total = sum(len(job.places) for job in todo)
+    what = f"{len(models)} models x {len(conditions)} conditions"
+    with progress_bar(total, what, progress) as bar:
+        arguments = models, images, conditions, todo, batch_size, workers, bar
+        for job, answers in _here(*arguments) if client is None else _there(client, *arguments):
+            in_order = np.argsort(job.places)
+            m, c = np.array(job.columns).T
+            for name, block in blocks[job.piece].items():
+                block[m, c] = answers[name][:, in_order]
+            for one in missing[job.piece]:
+                rows = one.rows(models, images, conditions, pieces[job.piece], blocks[job.piece])
+                one.entry.put_rows(job.piece, rows)
     tables = [
         _table(models, images, conditions, members, block)
         for members, block in zip(pieces, blocks, strict=True)
