@@ -202,6 +202,12 @@ def test_sizes_that_cannot_be_done_are_refused(maker, more, fits, does_not, mess
         (patchdrop.random, {"offset": -1}, "offset must not be negative, got -1"),
         (patchdrop.random, {"fill": 128}, r"fill 128 is outside 0\.\.1"),
         (patchdrop.random, {"draws": 0}, "at least once, got draws=0"),
+        *(
+            (maker, {"seed": seed}, f"a seed is an integer, e.g. 0; got {seed!r}")
+            for maker, (_, others) in MAKERS.items()
+            if "seed" in others
+            for seed in (None, "x", 1.5)
+        ),
         (patchdrop.salient, {"levels": [1.1]}, r"level 1\.1 is outside 0\.\.1"),
         (patchdrop.salient, {"saliency": -SALIENCY}, "no negative values"),
         (patchdrop.salient, {"saliency": SALIENCY * float("nan")}, "nor NaN"),

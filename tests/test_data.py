@@ -1,11 +1,13 @@
+import io
 import os
 import shutil
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from conftest import photograph
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from vitlab import images as data
 from vitlab.images import contents, folders, voc
@@ -129,6 +131,253 @@ def test_grey_cmyk_and_transparent_pictures_come_as_rgb(tmp_path):
         Image.new(mode, (20, 20)).save(folder / name)
     images = data.load(tmp_path)
     assert {np.asarray(images.picture(i)).shape for i in range(4)} == {(20, 20, 3)}
+
+
+def one_class(tmp_path, name, picture, **how):
+    (tmp_path / "n01440764").mkdir(exist_ok=True)
+    picture.save(tmp_path / "n01440764" / name, **how)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.ppm"])
+def test_grey_of_16_bits_is_scaled(tmp_path, name):
+    grey = np.linspace(0, 65535, 4096).reshape(64, 64).astype("uint16")
+    file = tmp_path / "n01440764" / name
+    file.parent.mkdir()
+    if name.endswith("png"):
+        Image.fromarray(grey).save(file)
+    else:
+        file.write_bytes(b"P5 64 64 65535\n" + grey.astype(">u2").tobytes())
+    shown = np.asarray(data.load(tmp_path).picture(0))
+    assert (shown == shown[..., :1]).all()
+    assert abs(shown[..., 0] - grey / 257).max() <= 0.5
+
+
+def test_what_is_transparent_is_seen_on_white(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (8, 9, 4), dtype=np.uint8)
+    share = colours[..., 3:] / 255
+    images = data.load(one_class(tmp_path, "rgba.png", Image.fromarray(colours)))
+    expected = share * colours[..., :3] + (1 - share) * 255
+    assert abs(np.asarray(images.picture(0)) - expected).max() <= 1
+    palette = Image.new("P", (4, 4))
+    palette.putpalette([255, 0, 0, 0, 255, 0])
+    named = Image.new("RGB", (4, 4), (255, 0, 0))
+    for picture, how in [
+        (palette, {"transparency": 0}),
+        (named, {"transparency": (255, 0, 0)}),
+        (Image.new("LA", (4, 4), (7, 0)), {}),
+    ]:
+        images = data.load(one_class(tmp_path, "rgba.png", picture, **how))
+        assert (np.asarray(images.picture(0)) == 255).all()
+    images = data.load(one_class(tmp_path, "rgba.png", Image.new("RGBA", (4, 4), (1, 2, 3, 255))))
+    assert np.asarray(images.picture(0))[0, 0].tolist() == [1, 2, 3]
+
+
+def file_of(form, size=(90, 70), **how):
+    noise = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(file, form, **how)
+    return file.getvalue()
+
+
+JPEGS = [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"quality": 20, "subsampling": 0}]
+
+
+@pytest.mark.parametrize("how", JPEGS, ids=str)
+def test_a_jpeg_is_whole_by_its_picture_not_by_its_last_bytes(tmp_path, how):
+    good = file_of("JPEG", comment=b"\xff\xd9 in a comment", **how)
+    file = tmp_path / "n01440764" / "x.jpg"
+    file.parent.mkdir()
+    file.write_bytes(good)
+    picture = np.asarray(data.load(tmp_path).picture(0))
+    after = [b"MotionPhoto_Data" + bytes(9000), file_of("PNG"), file_of("JPEG", (20, 20)), b"\xff"]
+    whole = [good + more for more in after]
+    if "progressive" not in how:  # which may lack its last details without an end marker
+        whole.append(good[:-2])
+    for content in whole:
+        file.write_bytes(content)
+        assert (np.asarray(data.load(tmp_path).picture(0)) == picture).all()
+    start = good.index(b"\xff\xda") + 40  # of the picture's data
+    for place in np.linspace(start, len(good) - 30, 9).astype(int):
+        for end in (b"", b"\xff\xd9"):
+            if "progressive" in how and end and place > start + (len(good) - start) // 3:
+                continue  # cut between two scans it would be whole, and coarser
+            file.write_bytes(good[:place] + end)
+            with pytest.raises(data.DataError, match=r"x\.jpg is truncated"):
+                data.load(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "PPM", "WEBP"])
+def test_a_damaged_file_is_read_or_named_before_anything_is_computed(tmp_path, form):
+    good = file_of(form, (30, 20))
+    draw = np.random.default_rng(0)
+    file = tmp_path / "n01440764" / f"x.{form.lower()}"
+    file.parent.mkdir()
+    refused = 0
+    for _ in range(30):
+        content = bytearray(good)
+        for place in draw.integers(0, min(len(good), draw.choice([12, 60, len(good)])), 3):
+            content[place] = draw.integers(256)
+        if draw.random() < 0.3:
+            del content[draw.integers(len(good)) :]
+        file.write_bytes(content)
+        try:
+            assert data.load(tmp_path).picture(0).mode == "RGB"
+        except data.DataError:
+            with pytest.raises(data.DataError, match=rf"{file.name} .*; replace or remove it"):
+                data.load(tmp_path)
+            refused += 1
+    assert refused >= 5
+    file.write_bytes(good[: len(good) // 2])
+    with pytest.raises(data.DataError, match=file.name):
+        data.load(tmp_path)
+
+
+def test_bombs_and_foreign_files_are_named(tmp_path):
+    head = b"".join(
+        len(part).to_bytes(4, "big") + kind + part + zlib.crc32(kind + part).to_bytes(4, "big")
+        for kind, part in [
+            (b"IHDR", (20000).to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])),
+            (b"IDAT", zlib.compress(bytes(2501 * 20000))),
+            (b"IEND", b""),
+        ]
+    )
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("k", "x" * (2 << 20), zip=True)
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+    file = tmp_path / "n01440764" / "x.png"
+    file.parent.mkdir()
+    grey = io.BytesIO()
+    Image.fromarray(np.ones((4, 4), np.float32)).save(grey, "TIFF")
+    for content, message in [
+        (b"\x89PNG\r\n\x1a\n" + head, "is too large: .*400000000 pixels"),
+        (file_of("PNG", pnginfo=texts), "cannot be read: .*too large"),
+        (file_of("PNG", icc_profile=bytes(2 << 20)), "cannot be read: .*too large"),
+        (b"P6\nxx 7\n255\n" + bytes(100), "cannot be read"),
+        (script, "is not an image"),  # its reader would start Ghostscript
+        (
+            grey.getvalue(),
+            "cannot be read: its pixels are floating point; save it with 8 or 16 bits",
+        ),
+    ]:
+        file.write_bytes(content)
+        with pytest.raises(data.DataError, match=rf"x\.png {message}"):
+            data.load(tmp_path)
+
+
+@pytest.mark.parametrize("read", [data.load, data.own])
+def test_what_is_no_file_or_has_no_end_is_named(tmp_path, read):
+    for name in ("n01440764", "n01443537"):
+        photograph(tmp_path / name / "x.png", 0)
+    odd = tmp_path / "n01440764" / "y.png"
+    for make in (lambda: os.mkfifo(odd), lambda: odd.symlink_to("z"), lambda: odd.symlink_to(odd)):
+        make()
+        with pytest.raises(data.DataError, match=r"y\.png .*; replace or remove it"):
+            read(tmp_path)
+        odd.unlink()
+    assert len(read(tmp_path)) == 2
+    for target in (tmp_path, "."):
+        loop = tmp_path / "n01440764" / "loop"
+        loop.symlink_to(target)
+        with pytest.raises(data.DataError, match=r"loop is a link to a folder that it lies in"):
+            data.own(tmp_path)
+        assert len(data.load(tmp_path)) == 2  # which looks into the class folders alone
+        loop.unlink()
+
+
+@pytest.mark.parametrize("read", [data.load, data.own])
+@pytest.mark.parametrize("place", [b"n01440764/\xff.png", b"n\xff/x.png"])
+def test_names_that_are_not_utf_8_are_told(tmp_path, read, place):
+    photograph(tmp_path / "n01443537" / "x.png", 0)
+    photograph(tmp_path / "x.png", 1)
+    place = os.path.join(os.fsencode(tmp_path / "set"), place)
+    os.makedirs(os.path.dirname(place))
+    os.rename(tmp_path / "x.png", place)
+    (tmp_path / "n01443537").rename(tmp_path / "set" / "n01443537")
+    with pytest.raises(data.DataError, match=r"\\udcff.* is not UTF-8; rename it"):
+        read(tmp_path / "set")
+
+
+def test_what_is_left_out_is_said(tmp_path, capsys):
+    photograph(tmp_path / "n01440764" / "x.png", 0)
+    photograph(tmp_path / "__MACOSX" / "n01440764" / "x.png", 0)
+    (tmp_path / "n01440764" / "notes.csv").touch()
+    assert data.load(tmp_path).table["id"].tolist() == ["n01440764/x.png"]
+    assert capsys.readouterr().out == ""
+    left = ["n01440764/y.tif", "n01443537/y.GIF", "n01484850/y.jfif", "n01491361/images/y.png"]
+    for file in left:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    assert data.load(tmp_path).table["id"].tolist() == ["n01440764/x.png"]
+    said = capsys.readouterr().out
+    assert all(os.path.dirname(file) in said for file in left)
+    (tmp_path / "n01491361/images/y.png").unlink()
+    photograph(tmp_path / "n01491361/images/y.png", 1)
+    assert len(data.own(tmp_path)) == 2
+    assert "n01484850/y.jfif" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("between", [" ", "\t", "   ", " \t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_text_files_are_read_however_they_were_written(photo_folder, tmp_path, mark, between, end):
+    renamed(photo_folder, "my fish", "other")
+    text = mark + end.join(f"{a}{between}{b}" for a, b in [("my fish", 5), ("other", 7)])
+    (photo_folder / "labels.txt").write_bytes(text.encode())
+    assert {*data.load(photo_folder).labels.tolist()} == {5, 7}
+    flat = tmp_path / "flat"
+    for i in range(2):
+        photograph(flat / f"{i}.jpg", i)
+    text = mark + end.join(f"{a}{between}{b}" for a, b in [("0.jpg", "big cat"), ("1", "dog")])
+    (flat / "labels.txt").write_bytes(text.encode())
+    assert data.own(flat).categories == ("big cat", "dog")
+    chosen = tmp_path / "list.txt"
+    chosen.write_bytes((mark + end.join(["my fish/picture2.jpg", "# none", ""])).encode())
+    assert data.load(photo_folder, subset=chosen).table["id"].tolist() == ["my fish/picture2.jpg"]
+
+
+def test_text_files_that_contradict_or_are_no_text_are_named(photo_folder, tmp_path):
+    labels = photo_folder / "labels.txt"
+    labels.write_text("n01440764 n01440764\nn01443537 5\n")
+    with pytest.raises(
+        data.DataError, match=r"labels\.txt gives n01443537 class 5, by its name .* 1"
+    ):
+        data.load(photo_folder)
+    renamed(photo_folder, "my fish", "other")
+    labels.write_text("my fish 0\nother 1\nother 2\n")
+    with pytest.raises(data.DataError, match=r"labels\.txt, line 3: 'other' has another label"):
+        data.load(photo_folder)
+    for content in ("my fish 0\n# é".encode("latin-1"), "my fish 0".encode("utf-16")):
+        labels.write_bytes(content)
+        with pytest.raises(data.DataError, match=r"labels\.txt is not text in UTF-8"):
+            data.load(photo_folder)
+    for i in range(2):
+        photograph(tmp_path / "flat" / f"{i}.jpg", i)
+    (tmp_path / "flat" / "labels.txt").write_text("0 cat\n1 dog\n0 dog\n")
+    with pytest.raises(data.DataError, match="line 3: 0 is cat and dog"):
+        data.own(tmp_path / "flat")
+
+
+def test_numbers_that_may_count_from_one_are_not_guessed(photo_folder, capsys):
+    renamed(photo_folder, "1", "2")
+    with pytest.raises(data.DataError, match=r"are 1 to 2: .* cannot be told\. Say it by"):
+        data.load(photo_folder)
+    (photo_folder / "1").rename(photo_folder / "0")
+    assert {*data.load(photo_folder).labels.tolist()} == {0, 2}
+    assert "0 is tench, 2 great white shark" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [{"seed": None}, {"seed": "x"}, {"seed": 1.5}, {"seed": True}])
+def test_a_seed_is_an_integer(photo_folder, wrong):
+    for read in (data.load, data.own, data.cue_conflict):
+        for where in ("stimuli", photo_folder):
+            with pytest.raises(data.DataError, match=r"a seed is an integer, e\.g\. 0; got"):
+                read(where, n=2, **wrong)
+    same = [data.load("stimuli", n=2, seed=seed).fingerprint for seed in (1, np.int64(1))]
+    assert same[0] == same[1]
+    for n in (2.5, "3", True):
+        with pytest.raises(data.DataError, match="n_images must be at least 1, got"):
+            data.load("stimuli", n=n)
 
 
 def renamed(photo_folder, tench, goldfish):

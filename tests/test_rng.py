@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from vitlab.rng import generator
 
@@ -18,3 +19,11 @@ def test_streams_of_neighbouring_keys_are_uncorrelated():
     correlation = np.corrcoef(rows) - np.eye(20)
     # 190 pairs of 2000 numbers: the largest correlation of independent ones is about 3 / sqrt(2000)
     assert abs(correlation).max() < 5 / np.sqrt(2000)
+
+
+def test_numpys_integers_are_pythons_and_nothing_else_is_a_key():
+    for kind in (np.int64, np.int32, np.uint8):
+        assert generator("a", kind(1)).random() == generator("a", 1).random()
+    for part in (None, 1.5, np.float32(1), ("a",)):
+        with pytest.raises(TypeError, match="keyed by texts and integers, not"):
+            generator("a", part)

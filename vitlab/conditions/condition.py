@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vitlab.rng import check_seed
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -45,8 +47,12 @@ class Condition:
 CLEAN = Condition("clean", 0.0, lambda batch: batch.pixels)
 
 
-def check_draws(draws: int) -> None:
-    """Raises ValueError for less than one draw, of which there would be no condition."""
+def check_draws(draws: int, seed: int) -> None:
+    """Raises ValueError for less than one draw, of which there would be no condition.
+
+    And for a seed that is no integer.
+    """
+    check_seed(seed)
     if draws < 1:
         raise ValueError(f"a condition is drawn at least once, got draws={draws}")
 

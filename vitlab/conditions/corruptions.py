@@ -23,7 +23,7 @@ from vitlab.conditions import cifar_c
 from vitlab.conditions.condition import Batch, Condition
 from vitlab.conditions.elastic import bent
 from vitlab.files import nearest
-from vitlab.rng import generator
+from vitlab.rng import check_seed, generator
 
 GROUPS = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -85,9 +85,10 @@ def conditions(
 
     names: of the library, its four extra ones (speckle_noise, gaussian_blur...) included.
 
-    Raises ValueError for an unknown name or severity, ImportError where the package is missing; the
-    conditions raise ValueError for images below 32 px.
+    Raises ValueError for an unknown name or severity and a seed that is no integer, ImportError
+    where the package is missing; the conditions raise ValueError for images below 32 px.
     """
+    check_seed(seed)
     library = _library()
     for name in names:
         known = library.get_corruption_names("all")

@@ -77,7 +77,7 @@ def random(
 
     Raises ValueError for a factor outside 0..1 and no draws.
     """
-    check_draws(draws)
+    check_draws(draws, seed)
     for factor in factors:
         if not 0 <= factor <= 1:
             raise ValueError(f"factor {factor} is outside 0..1 (a share of the image)")

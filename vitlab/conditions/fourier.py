@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitlab.conditions.condition import Batch, Condition
 from vitlab.files import digest
-from vitlab.rng import generator
+from vitlab.rng import check_seed, generator
 
 Frequency = tuple[int, int]
 
@@ -83,6 +83,7 @@ def conditions(chosen: Sequence[Frequency], norm: float, seed: int = 0) -> list[
     the images do not have.
     """
     _check_norm(norm)
+    check_seed(seed)
 
     def condition(frequency: Frequency) -> Condition:
         return Condition(
@@ -135,6 +136,7 @@ def assigned(
     Raises ValueError as `conditions` does.
     """
     _check_norm(norm)
+    check_seed(seed)
 
     def condition(draw: int) -> Condition:
         shown = [chosen[k] for k in rounds[draw]]  # of each image of the set

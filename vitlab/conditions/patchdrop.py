@@ -96,7 +96,7 @@ def random(
     conditions raise it for a grid that does not divide the image and an offset of a cell or more.
     """
     _check_levels(levels)
-    check_draws(draws)
+    check_draws(draws, seed)
     if offset < 0:
         raise ValueError(f"offset must not be negative, got {offset}")
     if not 0 <= fill <= 1:

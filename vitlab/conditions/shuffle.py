@@ -49,7 +49,7 @@ def random(
     Raises ValueError for a side below 1 and no draws; the conditions raise it for a grid that does
     not divide the image.
     """
-    check_draws(draws)
+    check_draws(draws, seed)
     for grid in grids:
         if min(grid) < 1:
             raise ValueError(f"a grid needs at least one row and column, got {grid}")

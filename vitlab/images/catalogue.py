@@ -341,8 +341,17 @@ def way(m: Manifest) -> str:
 
 
 def files(place: Path) -> Iterator[str]:
-    """Relative paths of all files, hidden ones left out, links followed."""
+    """Relative paths of all files, hidden ones left out, links followed.
+
+    Raises DataError for a link to a folder that it lies in, which would have no end.
+    """
+    above: dict[str, set[tuple[int, int]]] = {}  # of each folder, it and those that it lies in
     for base, folders, names in os.walk(place, followlinks=True):
+        state = os.stat(base)
+        here, over = (state.st_dev, state.st_ino), above.get(os.path.dirname(base), set())
+        if here in over:
+            raise DataError(f"{base} is a link to a folder that it lies in; remove the link")
+        above[base] = over | {here}
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         inside = Path(base).relative_to(place).as_posix()
         for name in sorted(names):

@@ -23,7 +23,7 @@ from torch import Tensor
 from vitlab.files import digest, whole
 from vitlab.images.catalogue import SUFFIXES, folder, path
 from vitlab.images.errors import DataError
-from vitlab.images.images import Images, subset
+from vitlab.images.images import Images, decode, subset
 from vitlab.rng import generator
 
 CLASSES = (
@@ -186,11 +186,7 @@ def _images(place: Path, split: str) -> list[Path]:
 def _folders(place: Path, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Each image file of a split as an array [1, 3, 32, 32] with its label [1]."""
     for file in _images(place, split):
-        try:
-            with Image.open(file) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError) as error:
-            raise DataError(f"{file} cannot be read: {error}") from None
+        pixels = np.asarray(decode(file))
         if pixels.shape != (32, 32, 3):
             raise DataError(f"{file} has {pixels.shape[1]} x {pixels.shape[0]} pixels, not 32 x 32")
         label = CLASSES.index(file.parent.name)

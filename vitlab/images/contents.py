@@ -15,12 +15,11 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from vitlab.files import digest, write_text
-from vitlab.images import catalogue
+from vitlab.images import catalogue, jpeg
 from vitlab.images.errors import DataError
+from vitlab.images.images import FORMATS, as_rgb
 
-# How a whole file of the two common formats ends; a download or copy that broke off does not.
-_ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+_THEN = "replace or remove it and start again"
 _SETTLED = 2e9  # ns; a file changed later than this before it was read may change again unseen
 
 
@@ -44,7 +43,7 @@ def hashes(folder: Path, files: list[str]) -> list[str]:
             problems += [wrong] if wrong else []
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}; replace or remove it and start again")
+        raise DataError(f"{problems[0]}{more}; {_THEN}")
     if new:
         _keep(store, {f: kept for f, kept in known.items() if now - max(kept[1:3]) > _SETTLED})
     return [known[file][-1] for file in files]
@@ -69,9 +68,9 @@ def _state(path: Path) -> list[int]:
     try:
         state = os.stat(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        raise DataError(f"{path} cannot be read: {error.strerror}; {_THEN}") from None
     if not stat.S_ISREG(state.st_mode):
-        raise DataError(f"{path} is not a file")
+        raise DataError(f"{path} is not a file; {_THEN}")
     return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
 
 
@@ -85,15 +84,22 @@ def _read(path: Path) -> tuple[str, str]:
 
 
 def problem(path: Path, content: bytes) -> str:
-    """What is wrong with an image file, seen without decoding it whole; empty if nothing is."""
+    """What is wrong with an image file; empty if nothing is.
+
+    All of it is decoded but PNG files, whose checksums tell as much.
+    """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.verify()
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.format in ("JPEG", "MPO"):
+                return "" if jpeg.is_whole(content) else f"{path} is truncated"
+            if image.format == "PNG":
+                image.verify()
+            else:
+                as_rgb(image)
     except UnidentifiedImageError:
         return f"{path} is not an image ({len(content)} bytes)"
-    except (OSError, SyntaxError) as error:
-        return f"{path} cannot be read: {error}"
-    form = _FORMATS.get(path.suffix.lower())
-    if form and image.format == form and _ENDINGS[form] not in content[-4096:]:
-        return f"{path} is truncated: it does not end as a {form} file does"
+    except Image.DecompressionBombError as error:
+        return f"{path} is too large: {error}"
+    except Exception as error:  # readers raise all kinds for broken headers
+        return f"{path} cannot be read: {error or type(error).__name__}"
     return ""

@@ -41,10 +41,12 @@ def read(
             f"image folder {str(folder)!r} does not exist; give {stimuli}a folder with a folder "
             f"per class, or the name of an image set{near}"
         )
+    _check_names(str(folder), [])
     try:
         folder, class_of = _own_classes(folder) if kind == "own" else _listing(folder)
     except OSError as error:
         raise DataError(f"image folder {str(folder)!r} cannot be read: {error}") from None
+    _check_names(str(folder), list(class_of))
     if subset is not None:
         class_of = {file: class_of[file] for file in _listed(list(class_of), subset, folder)}
     found = set(class_of.values())
@@ -73,16 +75,33 @@ def read(
     )
 
 
+def _check_names(folder: str, files: list[str]) -> None:
+    """Raises DataError for names that are not UTF-8: no text can name them."""
+    for name in (folder, *files):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"the name of {name!a} in {folder!a} is not UTF-8; rename it") from None
+
+
 # Files are kept as texts relative to their folder: a tenth of the memory of paths.
 
 
 def _own_classes(folder: Path) -> tuple[Path, dict[str, str]]:
     """The folder, and file -> class: its folder, or what ``labels.txt`` says in a flat one."""
-    files = [file for file in catalogue.files(folder) if is_image(file)]
+    every = [file for file in catalogue.files(folder) if not _is_litter(file)]
+    files = [file for file in every if is_image(file)]
+    _tell_left_out(folder, [file for file in every if _is_picture(file) and not is_image(file)])
     class_of = {file: file.rpartition("/")[0] for file in files}
     if set(class_of.values()) == {""} and (folder / "labels.txt").is_file():
-        lines = (folder / "labels.txt").read_text(encoding="utf-8").splitlines()
-        told = {key: label.strip() for key, _, label in (line.partition(" ") for line in lines)}
+        told: dict[str, str] = {}
+        for number, line in enumerate(_lines(folder / "labels.txt"), 1):
+            key, _, label = (part.strip() for part in line.partition("\t" if "\t" in line else " "))
+            if told.setdefault(key, label) != label:
+                raise DataError(
+                    f"labels.txt in {str(folder)!r}, line {number}: {key} is {told[key]} and "
+                    f"{label}"
+                )
         class_of = {file: told.get(file) or told.get(Path(file).stem, "") for file in files}
         if lost := [file for file, label in class_of.items() if not label]:
             raise DataError(f"labels.txt in {str(folder)!r} lacks {', '.join(lost[:5])}")
@@ -99,19 +118,17 @@ def _listing(folder: Path, depth: int = 1) -> tuple[Path, dict[str, str]]:
 
     In a flat folder the wnid at the beginning of a file's name stands for the class folder.
     """
-    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    names = sorted(name for name in os.listdir(folder) if not _is_litter(name))
     folders = [name for name in names if (folder / name).is_dir()]
-    class_of = {
-        f"{name}/{file}": name
-        for name in folders
-        for file in sorted(os.listdir(folder / name))
-        if is_image(file) and not file.startswith(".")
-    } or {
-        name: re.split(r"[_.]", name)[0]
-        for name in names
-        if is_image(name) and name not in folders
-    }  # fmt: skip
+    inside = {name: sorted(os.listdir(folder / name)) for name in folders}
+    every = [f"{name}/{file}" for name in folders for file in inside[name] if not _is_litter(file)]
+    class_of = {file: file.partition("/")[0] for file in every if is_image(file)} or {
+        name: re.split(r"[_.]", name)[0] for name in names if is_image(name) and name not in folders
+    }
     if class_of:
+        others = [file for file in every or names if file not in class_of]
+        deeper = [file for file in others if "/" in file and _holds_pictures(folder / file)]
+        _tell_left_out(folder, [file for file in others if _is_picture(file)] + deeper)
         return folder, class_of
     if depth and len(folders) == 1:
         return _listing(folder / folders[0], 0)
@@ -126,6 +143,47 @@ def is_image(file: str) -> bool:
     return file.lower().endswith(catalogue.SUFFIXES)
 
 
+# Pictures by their suffix that no set is known to be made of.
+_OTHERS = (".tif", ".tiff", ".gif", ".jfif", ".jpe", ".jp2", ".avif", ".heic", ".pgm")
+
+
+def _is_picture(file: str) -> bool:
+    return file.lower().endswith((*catalogue.SUFFIXES, *_OTHERS))
+
+
+def _is_litter(file: str) -> bool:
+    """Whether a path is hidden or what macOS puts into archives beside their content."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in file.split("/"))
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return folder.is_dir() and any(_is_picture(file) for file in catalogue.files(folder))
+
+
+def _tell_left_out(folder: Path, left: list[str]) -> None:
+    """Print which files and folders of pictures are not read; nothing if there are none."""
+    if left:
+        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        known = ", ".join(sorted(catalogue.SUFFIXES))
+        print(
+            f"left out of {str(folder)!r}: {', '.join(map(ascii, left[:5]))}{more} "
+            f"(read are {known} files, and of known classes those in the class folder itself)"
+        )
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8, with or without a mark at its beginning.
+
+    Raises DataError, with the file, for other text and for a file that cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8 ({error}); save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
 def _listed(files: list[str], subset: str | Path, folder: Path) -> list[str]:
     """The files whose ids stand in a list: a file, or one of ``data_manifests/subsets``."""
     lists = catalogue.manifests_folder() / "subsets"
@@ -134,7 +192,7 @@ def _listed(files: list[str], subset: str | Path, folder: Path) -> list[str]:
         known = sorted(p.stem for p in lists.glob("*.txt"))
         near = nearest(str(subset), known)
         raise DataError(f"subset {str(subset)!r} is no file and no known list{near}")
-    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+    lines = (line.partition("#")[0].strip() for line in _lines(path))
     wanted = dict.fromkeys(line for line in lines if line)
     missing = sorted(wanted.keys() - set(files))
     if missing or not wanted:
@@ -151,6 +209,7 @@ def _classes(found: set[str], folder: Path) -> tuple[dict[str, int], str, tuple[
     wnids = {wnid: i for i, wnid in enumerate(imagenet_wnids())}
     sixteen = {name: i for i, name in enumerate(imagenet_16())}
     if found <= wnids.keys():
+        _check_told(folder, wnids, found)
         return wnids, "imagenet", imagenet_wnids()
     if found <= sixteen.keys():
         return sixteen, "imagenet-16", tuple(imagenet_16())
@@ -174,6 +233,17 @@ def _classes(found: set[str], folder: Path) -> tuple[dict[str, int], str, tuple[
             "A file labels.txt in the folder can say which they are (a line for each: folder wnid)"
         )
     if known == ways[2]:
+        if len(indices) > 1 and sorted(indices.values()) == list(range(1, len(indices) + 1)):
+            raise DataError(
+                f"class folders of {str(folder)!r} are 1 to {len(indices)}: whether they count "
+                "ImageNet's classes from 0 or from 1 cannot be told. Say it by a file labels.txt "
+                "in the folder (a line for each: folder wnid)"
+            )
+        low, high = min(indices.values()), max(indices.values())
+        print(
+            f"class folders of {str(folder)!r} are read as places among ImageNet's classes: "
+            f"{low} is {_called(low)}, {high} {_called(high)}"
+        )
         return _each_once(indices, folder), "imagenet", imagenet_wnids()
     for name, members in sorted(named.items()):
         if len(members) > 1:
@@ -184,6 +254,20 @@ def _classes(found: set[str], folder: Path) -> tuple[dict[str, int], str, tuple[
             )
     labels = {name: members[0] for name, members in named.items()}
     return _each_once(labels, folder), "imagenet", imagenet_wnids()
+
+
+def _check_told(folder: Path, labels: dict[str, int], found: set[str]) -> None:
+    """Raises DataError where a label file in the folder says other classes than the names do."""
+    for path in (folder / "labels.txt", folder / "classes.txt"):
+        try:
+            told = _label_file(path, found) if path.is_file() else {}
+        except DataError:  # of something else
+            continue
+        if wrong := sorted(name for name in found & told.keys() if told[name] != labels[name]):
+            raise DataError(
+                f"{path} gives {wrong[0]} class {told[wrong[0]]}, by its name it is class "
+                f"{labels[wrong[0]]}: remove the file, or rename the folders"
+            )
 
 
 def _each_once(labels: dict[str, int], folder: Path) -> dict[str, int]:
@@ -205,6 +289,10 @@ def _near(name: str) -> str:
     return f" ({near[2:]})" if near.startswith("; nearest") else ""
 
 
+def _called(place: int) -> str:
+    return timm.data.ImageNetInfo().index_to_description(place).partition(",")[0]
+
+
 def _plain(name: str) -> str:
     return " ".join(name.lower().replace("_", " ").split())
 
@@ -222,20 +310,19 @@ def _names() -> dict[str, tuple[int, ...]]:
 def _label_file(path: Path, found: set[str]) -> dict[str, int]:
     """Labels of the class folders by a file of lines ``folder wnid`` or ``folder index``."""
     wnids = {wnid: i for i, wnid in enumerate(imagenet_wnids())}
-    labels = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    labels: dict[str, int] = {}
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, label = re.sub(r"\s+(?=\S+$)", "\t", line.strip()).partition("\t")
-        if label.isdecimal() and int(label) < len(wnids):
-            labels[name] = int(label)
-        elif label in wnids:
-            labels[name] = wnids[label]
-        else:
+        place = int(label) if label.isdecimal() else wnids.get(label, len(wnids))
+        if place >= len(wnids):
             raise DataError(
                 f"{path}, line {number}: {line.strip()!r} is not a folder and its wnid or index "
                 f"from 0 to {len(wnids) - 1}"
             )
+        if labels.setdefault(name, place) != place:
+            raise DataError(f"{path}, line {number}: {name!r} has another label above")
     if unknown := sorted(found - labels.keys()):
         raise DataError(f"{path} lacks these class folders: {', '.join(unknown[:5])}")
     return labels

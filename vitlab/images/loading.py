@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -19,6 +20,7 @@ from vitlab.images import catalogue, cifar, fetch, folders
 from vitlab.images.download import DownloadError
 from vitlab.images.errors import DataError
 from vitlab.images.images import Images
+from vitlab.rng import check_seed
 from vitlab.stimuli import scenes as stimuli
 from vitlab.stimuli import transfer as families
 
@@ -52,11 +54,13 @@ def load(
     ``cat7-car2.png`` also tell shape and texture. Pictures come as RGB and, as in published
     evaluations, are not turned by their EXIF orientation.
 
+    What is left out (folders below those of classes, pictures of other kinds) is printed.
+
     Raises DataError for an unknown variant, a set that is not here and cannot be fetched, a
     missing, empty or unreadable folder, a truncated or unreadable image, ids of the list that are
-    missing, and unrecognised class names.
+    missing, unrecognised class names, and a seed that is no integer.
     """
-    _check_count(n)
+    _check(n, seed)
     if str(where) == "stimuli":
         if subset is not None:
             raise DataError(f"subset={subset}: stimuli have no lists of ids; give n_images=")
@@ -79,7 +83,7 @@ def own(where: str | Path, n: int | None = None, seed: int = 0) -> Images:
 
     Raises DataError as `load` does, for a single class, and for images that ``labels.txt`` lacks.
     """
-    _check_count(n)
+    _check(n, seed)
     folder, name, listed = _located(where)
     return folders.read(folder, n, seed, name, listed, "own")
 
@@ -122,6 +126,7 @@ def transfer(family: str, split: str, n: int, seed: int = 0) -> Images:
     """
     if n < 1:
         raise DataError(f"a family needs at least 1 image, got {n}")
+    _check(n, seed)
     try:
         drawn = [families.draw(family, split, i, seed) for i in range(n)]
     except ValueError as error:
@@ -139,9 +144,14 @@ def transfer(family: str, split: str, n: int, seed: int = 0) -> Images:
     )
 
 
-def _check_count(n: int | None) -> None:
-    if n is not None and n < 1:
-        raise DataError(f"n_images must be at least 1, got {n}")
+def _check(n: int | None, seed: int) -> None:
+    whole = isinstance(n, int | np.integer) and not isinstance(n, bool)
+    if n is not None and not (whole and n >= 1):
+        raise DataError(f"n_images must be at least 1, got {n!r}")
+    try:
+        check_seed(seed)
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def _located(where: str | Path) -> tuple[Path, str, str | None]:
@@ -172,7 +182,7 @@ def _fetched(name: str, inside: str) -> Path:
 def _stimuli(variant: str, split: str, n: int, seed: int, held_out: bool) -> Images:
     try:
         scenes = [
-            stimuli.describe(split, _spread(variant, i, held_out), seed, variant, held_out)
+            stimuli.describe(split, _spread(variant, i, held_out), int(seed), variant, held_out)
             for i in range(n)
         ]
     except ValueError as error:
