@@ -334,3 +334,22 @@ def test_the_corruptions_of_a_size_are_chosen_by_the_size():
         shown = corruptions.corrupt(picture, "contrast", 5, 0, "a").astype(float)
         ratio = shown.std((0, 1)) / picture.std((0, 1))
         assert ratio == pytest.approx(kept, abs=0.01)
+
+
+def test_alexnets_errors_of_some_severities_belong_to_the_published_means():
+    each = [corruptions.alexnet([severity]) for severity in corruptions.SEVERITIES]
+    for name, mean in ALEXNET.items():
+        assert np.mean([errors[name] for errors in each]) == pytest.approx(mean, abs=1e-6)
+    assert corruptions.alexnet() == corruptions.alexnet([5, 4, 3, 2, 1]) == ALEXNET
+    some = corruptions.alexnet([1, 4])
+    assert some == pytest.approx({c: (each[0][c] + each[3][c]) / 2 for c in ALEXNET})
+    # errors of 1 at severity 1: 1.2935 relative to the mean of all five
+    assert stats.mce(dict.fromkeys(ALEXNET, 1.0), each[0]) == pytest.approx(1.6256, abs=1e-4)
+    for wrong in ([], [0], [1, 6]):
+        with pytest.raises(ValueError, match="a severity is 1, 2, 3, 4 or 5"):
+            corruptions.alexnet(wrong)
+
+
+def test_a_corruption_that_the_reference_has_is_not_passed_over():
+    with pytest.raises(ValueError, match="no error on snow, which the reference has"):
+        stats.mce({"fog": 0.5}, {"fog": 0.5, "snow": 0.5})

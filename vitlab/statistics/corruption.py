@@ -39,15 +39,19 @@ def mce(errors: Mapping[str, Any], reference: Mapping[str, Any]) -> Any:
     reference's corruptions. 1 is as bad as the reference; papers write it as 100.
 
     errors, reference: by corruption, the error (0 to 1) over all severities together, or its mean
-    over them. Errors are numbers, arrays or Quantities; the outcome is of the same kind. A
-    reference of numbers is taken as given; one of Quantities brings its own chance. Few errors of
-    the reference's on a corruption make its ratio noise: see `mean_error`.
+    over them; both over the same severities (`conditions.corruptions.alexnet` has AlexNet's).
+    Errors are numbers, arrays or Quantities; the outcome is of the same kind. A reference of
+    numbers is taken as given; one of Quantities brings its own chance. Few errors of the
+    reference's on a corruption make its ratio noise: see `mean_error`.
 
-    Raises ValueError where the reference makes no error on some corruption, or has none.
+    Raises ValueError where the reference makes no error on some corruption, or has none, and where
+    `errors` lacks one of its corruptions.
 
     >>> mce({"fog": 0.25, "snow": 0.5}, {"fog": 0.5, "snow": 0.5})
     0.75
     """
+    if lacks := [c for c in reference if c not in errors]:
+        raise ValueError(f"no error on {', '.join(lacks)}, which the reference has")
     without = [c for c, error in reference.items() if getattr(error, "value", error) <= 0]
     if without or not reference:
         on = ", ".join(without) or "any corruption"
