@@ -23,6 +23,7 @@ from torchvision.transforms import v2
 from vitlab import images, models
 from vitlab.inside import tokens as features
 from vitlab.models import Model, ModelError, hub, identity, taxonomy, zoos
+from vitlab.models.restrict import by_size
 from vitlab.training import index, loop
 from vitlab.training.recipe import recipes
 from vitlab.training.sources import SOURCES
@@ -775,3 +776,145 @@ def test_a_category_of_no_probability_has_a_finite_score():
         model.net.layer.bias[0] = 1e4  # all that it says is class 0, a fish: in no category
     scores = model.decide(types.SimpleNamespace(classes="imagenet-16"))(torch.rand(1, 3, 32, 32))
     assert torch.allclose(scores, torch.tensor(1e-12).log().expand(1, 16))
+
+
+# --- what cannot be measured ----------------------------------------------------------------------
+
+
+class Head(torch.nn.Module):
+    """Answers by the mean colours, through what is put behind them."""
+
+    def __init__(self, behind):
+        super().__init__()
+        self.linear, self.behind = torch.nn.Linear(3, 1000), behind
+
+    def forward(self, x):
+        return self.behind(self.linear(4 * x.mean((2, 3))))
+
+
+class Always(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.dropout(x, 0.5, training=True)
+
+
+@pytest.mark.parametrize(
+    ("behind", "message"),
+    [
+        (Always(), "mine is random"),
+        (torch.nn.BatchNorm1d(1000, track_running_stats=False), "cannot answer one image alone"),
+        (torch.nn.Softmax(0), "depends on the others of its batch"),
+    ],
+)
+def test_an_answer_that_is_random_or_depends_on_the_batch_is_refused(behind, message):
+    with pytest.raises(ModelError, match=message):
+        models.wrap(Head(behind), CLASSIC, "mine")
+    assert models.wrap(Head(torch.nn.BatchNorm1d(1000)), CLASSIC, "mine").name == "mine"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_damaged_numbers_are_refused_with_their_tensor(tmp_path, trained, value):
+    net = Head(torch.nn.Identity())
+    net.linear.bias.data[7] = value
+    with pytest.raises(ModelError, match=r"mine: .* linear\.bias holds NaN or infinity"):
+        models.wrap(net, CLASSIC, "mine")
+    state = {k: v.clone() for k, v in trained.state_dict().items()}
+    state["bn1.running_var"][0] = value
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"bn1\.running_var holds NaN or infinity"):
+        models.load(f"timm/resnet10t={tmp_path / 'w.pt'}", "cpu")
+
+
+def test_old_checkpoints_lack_the_number_of_batches(tmp_path, trained):
+    old = {k: v for k, v in trained.state_dict().items() if "num_batches" not in k}
+    torch.save(old, tmp_path / "w.pt")
+    model = models.load(f"timm/resnet10t={tmp_path / 'w.pt'}", "cpu")
+    pixels = torch.rand(1, 3, model.size, model.size)
+    with torch.inference_mode():
+        assert torch.allclose(model.logits(pixels), trained(model.normalise(pixels)), atol=1e-5)
+
+
+@pytest.mark.parametrize("file", ["w.pt", "w.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n", "git lfs pull"),
+        ("<!DOCTYPE html><html>Log in</html>", "is a web page, not weights"),
+        ("\n <html>", "is a web page, not weights"),
+    ],
+)
+def test_what_is_downloaded_in_place_of_weights_is_told(tmp_path, file, content, message):
+    (tmp_path / file).write_text(content)
+    with pytest.raises(ModelError, match=rf"{file} is a .*{message}|{file} {message}"):
+        models.load(f"timm/resnet10t={tmp_path / file}")
+
+
+def labelled(outputs, names):
+    torch.manual_seed(1)
+    net = timm.create_model("resnet10t", num_classes=outputs)
+    net.pretrained_cfg = {**net.pretrained_cfg, "label_names": names}
+    return net
+
+
+def test_label_names_say_what_each_output_means():
+    wnids = list(hub.imagenet_wnids())
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))
+    net = labelled(1000, [wnids[i] for i in order])
+    pixels = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        theirs = net.eval()(pixels)[0]
+        model = hub.from_timm("x", net, "mine")
+        assert model.classes == "imagenet"
+        ours = model.net(pixels)[0]
+    assert torch.allclose(ours[order], theirs, atol=1e-5)
+    sixteen = [*hub.imagenet_16()]
+    for outputs, names, classes in [
+        (1000, wnids, "imagenet"),
+        (1000, [f"bird {i}" for i in range(1000)], "1000 other"),
+        (16, sixteen[::-1], "imagenet-16"),
+        (16, [f"bird {i}" for i in range(16)], "16 other"),
+        (16, [*hub.scenes.CATEGORIES], "stimuli"),
+        (10, [*hub.CIFAR_10], "cifar-10"),
+        (10, [f"bird {i}" for i in range(10)], "10 other"),
+        (16, None, "stimuli"),
+    ]:
+        assert hub.from_timm("x", labelled(outputs, names), "mine").classes == classes
+
+
+def test_a_model_of_the_sixteen_categories_decides_about_them():
+    model = models.wrap(Own(16), CLASSIC, classes="imagenet-16")
+    assert not taxonomy.why_undecided(model)
+    with pytest.raises(ModelError, match=r"not logits \[1, 16\]"):
+        models.wrap(Own(10), CLASSIC, classes="imagenet-16")
+
+
+def test_pixels_of_8_bits_and_inputs_that_are_not_square_are_refused(means_model):
+    with pytest.raises(ValueError, match=r"means takes floats in \[0, 1\], not torch.uint8"):
+        means_model.logits(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    with pytest.raises(ModelError, match="means takes 64 x 32 pixels; pictures here are square"):
+        dataclasses.replace(means_model, config={**models.MINI_CONFIG, "input_size": (3, 64, 32)})
+
+
+class Even(torch.nn.Module):
+    """Two branches that meet again, as HRNet's: the sides must be multiples of 32."""
+
+    def forward(self, x):
+        up = torch.nn.functional.interpolate(x[..., ::32, ::32], scale_factor=32)
+        return (x + up).mean((2, 3))
+
+
+def test_a_cnn_that_cannot_take_a_vits_size_is_left_out_with_a_line(means_model, capsys):
+    def of(name, net, group, size):
+        config = {**models.MINI_CONFIG, "input_size": (3, size, size)}
+        return Model(name, net, group, "stimuli", name, config)
+
+    nets = [
+        of("vit", means_model.net, "ViT", 80),
+        of("vit 64", means_model.net, "ViT", 64),
+        of("hrnet", Even(), "CNN", 64),
+        of("cnn", means_model.net, "CNN", 64),
+    ]
+    found = {size: [net.name for net in able] for size, able in by_size(nets).items()}
+    assert found == {64: ["vit 64", "hrnet", "cnn"], 80: ["vit", "cnn"]}
+    said = capsys.readouterr().out
+    assert "left out at 80 px: hrnet (" in said
+    assert said.count("\n") == 1

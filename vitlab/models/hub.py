@@ -12,6 +12,7 @@ from typing import Any
 
 import huggingface_hub
 import timm
+import torch
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -19,12 +20,15 @@ from timm.models import clean_state_dict, get_deprecated_models, load_state_dict
 from torch import Tensor, nn
 
 from vitlab.files import nearest, sha256, write_json
+from vitlab.images.cifar import CLASSES as CIFAR_10
+from vitlab.images.imagenet import imagenet_16, imagenet_wnids
 from vitlab.models import zoos
 from vitlab.models.identity import fingerprint
 from vitlab.models.model import Model, ModelError, check_device
 from vitlab.models.small import ARCHITECTURES
 from vitlab.models.taxonomy import classes_of, group_of, timm_config
-from vitlab.models.wrapping import ready
+from vitlab.models.wrapping import check_numbers, check_steady, ready
+from vitlab.stimuli import scenes
 
 
 def names() -> list[str]:
@@ -179,17 +183,62 @@ def _full(name: str) -> str:
 
 
 def from_timm(name: str, net: nn.Module, origin: str) -> Model:
-    """A timm network with its weights as a Model; origin: where they are from."""
+    """A timm network with its weights as a Model; origin: where they are from.
+
+    Raises ModelError for weights that are NaN, and where the answer to an image is random or
+    depends on its batch.
+    """
+    check_numbers(name, net)
+    classes = _classes_told(name, net)
     weights = fingerprint(net)
-    return Model(
+    model = Model(
         name,
         ready(net),
         group_of(net),
-        classes_of(net.num_classes),  # type: ignore[arg-type]
+        classes,
         weights,
         timm.data.resolve_model_data_config(net),
         source=f"{origin}, weights sha256 {weights}",
     )
+    check_steady(model)
+    return model
+
+
+def _classes_told(name: str, net: nn.Module) -> str:
+    """What a network decides over: by its configuration's ``label_names``, else its outputs.
+
+    Outputs of known classes in another order are put into the usual one, in place.
+    """
+    told = list(getattr(net, "pretrained_cfg", {}).get("label_names") or [])
+    usual = classes_of(net.num_classes)  # type: ignore[arg-type]
+    known = {
+        "imagenet": (imagenet_wnids(), timm.data.ImageNetInfo().label_descriptions()),
+        "imagenet-16": (tuple(imagenet_16()),),
+        "stimuli": (scenes.CATEGORIES,),
+        "cifar-10": (CIFAR_10,),
+    }
+    for classes, ways in known.items():
+        for order in ways:
+            if told == list(order):
+                return classes
+            if len({*told}) == len(order) and {*told} == {*order}:
+                _reorder(name, net, [told.index(label) for label in order])
+                return classes
+    return f"{len(told)} other" if told and usual in known else usual
+
+
+@torch.no_grad()
+def _reorder(name: str, net: nn.Module, order: list[int]) -> None:
+    heads = net.get_classifier()  # type: ignore[operator]
+    for head in heads if isinstance(heads, tuple) else (heads,):
+        if not isinstance(head, nn.Linear | nn.Conv2d) or head.weight.shape[0] != len(order):
+            raise ModelError(
+                f"{name}: its label_names are in an order of their own, and its classifier is no "
+                f"single layer ({type(head).__name__})"
+            )
+        head.weight.copy_(head.weight[order])
+        if head.bias is not None:
+            head.bias.copy_(head.bias[order])
 
 
 def _load_named(name: str) -> Model:
@@ -199,6 +248,8 @@ def _load_named(name: str) -> Model:
         return _load_checkpoint(wanted, Path(path))
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))
+        for file in [*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("*.pth")]:
+            _check_weights(file)
         net = _create(name, f"local-dir:{folder}")
         arch = net.pretrained_cfg["architecture"]  # type: ignore[index]
         shown = f"local-dir:{folder.resolve().name}"  # a page should not tell folders of a machine
@@ -284,6 +335,9 @@ def _load_checkpoint(wanted: str, path: Path) -> Model:
         outputs = {"num_classes": 0 if head is None else head.shape[0]}
     net = timm.create_model(arch, pretrained=False, **outputs)
     ours = net.state_dict()
+    # Of old files: they count training steps, and no answer depends on them.
+    counts = {key: ours[key] for key in ours if key.endswith(".num_batches_tracked")}
+    state = counts | state
     problems = {
         "missing": [key for key in ours if key not in state],
         "unexpected": [key for key in state if key not in ours],
@@ -309,8 +363,21 @@ def _load_checkpoint(wanted: str, path: Path) -> Model:
 _WRAPPERS = ("model_state_dict", "model_state")
 
 
+def _check_weights(path: Path) -> None:
+    """Raises ModelError for what is downloaded in the place of weights."""
+    with path.open("rb") as file:
+        head = file.read(200).lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        raise ModelError(
+            f"{path} is a git-lfs pointer, not the weights: get them with git lfs pull"
+        )
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ModelError(f"{path} is a web page, not weights: download the file itself")
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint file; where it holds averaged ones (EMA) too, those."""
+    _check_weights(path)
     try:
         state = load_state_dict(str(path), weights_only=True)
         inner = next((state[k] for k in _WRAPPERS if isinstance(state.get(k), dict)), None)
@@ -329,7 +396,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(
             f"{path} holds no state dict, nor one under state_dict_ema, model_ema, state_dict, "
-            f"model, {', '.join(_WRAPPERS)}; save net.state_dict() alone"
+            f"model, {', '.join(_WRAPPERS)}, with names as keys; save net.state_dict() alone"
         )
     return state
 

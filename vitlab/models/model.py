@@ -68,6 +68,11 @@ class Model:
             raise ModelError(
                 f"unknown precision {self.precision!r}{nearest(self.precision, PRECISIONS)}"
             )
+        height, width = self.config["input_size"][-2:]
+        if height != width:
+            raise ModelError(
+                f"{self.name} takes {height} x {width} pixels; pictures here are square"
+            )
 
     @property
     def size(self) -> int:
@@ -122,8 +127,13 @@ class Model:
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits, float32 [B, classes], of pixels in [0, 1], float [B, 3, size, size].
 
-        Pixels are moved to the model's device, and the logits stay there.
+        Pixels are moved to the model's device, and the logits stay there. Raises ValueError for
+        pixels that are no floats: 8-bit ones go up to 255.
         """
+        if not pixels.is_floating_point():
+            raise ValueError(
+                f"{self.name} takes floats in [0, 1], not {pixels.dtype}: pixels.float() / 255"
+            )
         device = torch.device(self.device)
         prepared = self.normalise(pixels.to(device))
         if self.precision == "float32":

@@ -102,7 +102,8 @@ def by_size(models: Sequence[Model]) -> dict[int, list[Model]]:
 
     There is an entry per input size of the run's ViTs. A CNN can take any size, so it joins each of
     them with the ViT's resizing and cropping and its own mean and std, and both see the same
-    pixels. Where there is no ViT, and for other models, the size is their own.
+    pixels. Where there is no ViT, and for other models, the size is their own. A CNN that cannot
+    take a ViT's size (HRNet and DLA want multiples of 32) is left out there; a line says so.
     """
     own = {size: [m for m in models if m.size == size] for size in sorted({m.size for m in models})}
     vits = {m.size: m for m in reversed(models) if m.group == "ViT" and m.transform is None}
@@ -113,9 +114,23 @@ def by_size(models: Sequence[Model]) -> dict[int, list[Model]]:
         return model.size == size or (model.group == "CNN" and model.transform is None)
 
     return {
-        size: [_seeing_as(m, vit) for m in models if joins(m, size)]
+        size: [seen for m in models if joins(m, size) and _runs(seen := _seeing_as(m, vit), m)]
         for size, vit in sorted(vits.items())
     }
+
+
+@torch.inference_mode()
+def _runs(model: Model, own: Model) -> bool:
+    """Whether a model takes pixels of another size than its own; prints that it does not."""
+    if model.size == own.size:
+        return True
+    try:
+        model.logits(torch.zeros(1, 3, model.size, model.size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        why = str(error).partition("\n")[0]
+        print(f"left out at {model.size} px: {model.name} ({why})")
+        return False
+    return True
 
 
 def _seeing_as(model: Model, other: Model) -> Model:

@@ -64,10 +64,11 @@ def classes_of(outputs: int) -> str:
 def why_undecided(model: Model) -> str:
     """Why a model makes no decisions that the pages know; empty if it does.
 
-    The pages decide over ImageNet-1k's 1,000 classes, CIFAR-10's or the stimuli's. Where timm lists
+    The pages decide over ImageNet-1k's 1,000 classes, the 16 of Geirhos et al., CIFAR-10's or the
+    stimuli's. Where timm lists
     the same architecture fine-tuned for ImageNet-1k, the answer names it.
     """
-    if model.classes in ("imagenet", "cifar-10", "stimuli"):
+    if model.classes in ("imagenet", "imagenet-16", "cifar-10", "stimuli"):
         return ""
     why = (
         "no classifier, features only"

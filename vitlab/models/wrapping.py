@@ -48,7 +48,8 @@ def wrap(
     The network is set to evaluation mode and its parameters are frozen, in place.
 
     Raises ModelError for a transform that does not split this way, or whose result is not one
-    square size, and for a network whose outputs are not `classes`.
+    square size, for a network whose outputs are not `classes`, for weights that are NaN, and for
+    a network whose answer is random or depends on the batch.
     """
     steps, mean, std = _split(transform)
     pictures = v2.Compose([*steps, v2.PILToTensor(), v2.ToPureTensor()])
@@ -61,6 +62,7 @@ def wrap(
             f"{name}: the transform gives pixels {' and '.join(map(str, sorted(shapes)))}, not one "
             "square size; end its resizing with CenterCrop(size) or Resize((size, size))"
         )
+    check_numbers(name, net)
     net = ready(net)
     config = {**MINI_CONFIG, "input_size": shape, "mean": mean, "std": std}
     weights = fingerprint(net)
@@ -117,11 +119,38 @@ def _split(transform: Any) -> tuple[list[Any], tuple[float, ...], tuple[float, .
     return kept, mean, std
 
 
+def check_numbers(name: str, net: nn.Module) -> None:
+    """Raises ModelError for weights that are NaN or infinite: every answer would be class 0."""
+    for place, value in net.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ModelError(f"{name}: its weights are damaged, {place} holds NaN or infinity")
+
+
+@torch.inference_mode()
+def check_steady(model: Model) -> None:
+    """Raises ModelError where a model's answer to an image is random or depends on its batch.
+
+    E.g. by dropout that is always on, or BatchNorm without running statistics.
+    """
+    noise = np.random.default_rng(0).random((2, 3, model.size, model.size), dtype=np.float32)
+    pair = torch.from_numpy(noise)
+    together, again, alone = (model.logits(pixels) for pixels in (pair, pair, pair[:1]))
+    near = 1e-3 * float(together.abs().max())
+    if (together - again).abs().max() > near:
+        raise ModelError(f"{model.name} is random: it answers the same image differently each time")
+    if (together[:1] - alone).abs().max() > near:
+        raise ModelError(f"{model.name}: its answer to an image depends on the others of its batch")
+
+
 @torch.inference_mode()
 def _check_outputs(model: Model, image: Tensor) -> None:
     device = torch.device(model.device)
-    outputs = model.net(image[None].to(device))
-    expected = {"imagenet": 1000, "stimuli": 16}.get(model.classes)
+    try:
+        outputs = model.net(image[None].to(device))
+    except Exception as error:  # e.g. BatchNorm that wants several
+        raise ModelError(f"{model.name} cannot answer one image alone: {error}") from error
+    known = {"imagenet": 1000, "imagenet-16": 16, "cifar-10": 10, "stimuli": 16}
+    expected = known.get(model.classes)
     shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     fits = isinstance(outputs, Tensor) and outputs.ndim == 2 and len(outputs) == 1
     if not fits or (expected and outputs.shape[1] != expected):
@@ -129,3 +158,4 @@ def _check_outputs(model: Model, image: Tensor) -> None:
             f"{model.name}: one image gives {shape}, not logits [1, {expected or 'classes'}] of "
             f"classes={model.classes!r}"
         )
+    check_steady(model)
