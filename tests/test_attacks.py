@@ -5,6 +5,7 @@ import torch
 
 from vitlab import images as data
 from vitlab.attacks import gradient as attacks
+from vitlab.attacks import patch
 from vitlab.inside import tokens as features
 from vitlab.models import load
 
@@ -316,3 +317,61 @@ def test_the_path_on_a_linear_model_is_the_closed_form(linear):
         left = margin - min(0.02 * k, 0.05) * mass  # the ball's border after two and a half steps
         assert torch.allclose(path.loss[k], torch.nn.functional.softplus(-left), atol=1e-4)
         assert torch.equal(path.right[k], left >= 0)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"logits": lambda x: torch.full((len(x), 16), NAN)}, "returned NaN or infinity"),
+        ({"logits": lambda x: x.sum((1, 2, 3))[:, None] * torch.inf}, "returned NaN or infinity"),
+        ({"logits": lambda x: x.sum((1, 2, 3))}, r"scores \[2\], not one row each"),
+        ({"logits": lambda x: x.flatten(2).sum(2)[:1]}, "not one row each"),
+        ({"pixels": torch.full((2, 3, 8, 8), 200.0)}, r"these go from 200 to 200"),
+        ({"pixels": torch.full((2, 3, 8, 8), NAN)}, "these go from nan"),
+        ({"pixels": torch.zeros(2, 3, 8, 8, dtype=torch.long)}, "not torch.int64"),
+        ({"pixels": torch.zeros(2, 3, 8, 8, dtype=torch.complex64)}, "not torch.complex64"),
+        ({"pixels": torch.zeros(3, 8, 8)}, r"\[images, 3, height, width\], not \[3, 8, 8\]"),
+        ({"pixels": torch.zeros(2, 1, 8, 8)}, r"not \[2, 1, 8, 8\]"),
+        ({"labels": torch.tensor([0])}, "2 images need as many labels"),
+        ({"labels": torch.tensor([0.0, 1.0])}, "torch.int64; got torch.float32"),
+        ({"labels": torch.tensor([0, 16])}, "labels go from 0 to 16, the model has 16 classes"),
+        ({"labels": torch.tensor([-1, 0])}, "labels go from -1 to 0"),
+        ({"radius": 8.0}, "neither length above 1"),
+        ({"radius": NAN}, "neither length above 1"),
+    ],
+)
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", "pgd_path", "deepfool", "patch"])
+def test_what_an_attack_cannot_be_about_is_refused_and_fools_nothing(attack, change, message):
+    weights = torch.randn(192, 16, generator=torch.Generator().manual_seed(0))
+    given = {
+        "logits": lambda x: x.flatten(1) @ weights.to(x.dtype),
+        "pixels": torch.full((2, 3, 8, 8), 0.5),
+        "labels": torch.tensor([0, 1]),
+        "radius": 0.1,
+    } | change
+    logits, pixels, labels, radius = given.values()
+    run = {
+        "fgsm": lambda: attacks.fgsm(logits, pixels, labels, radius),
+        "pgd": lambda: attacks.pgd(logits, pixels, labels, radius, 2, 0.1),
+        "pgd_path": lambda: attacks.pgd_path(logits, pixels, labels, radius, 2, 0.1),
+        "deepfool": lambda: attacks.deepfool(logits, pixels),
+        "patch": lambda: patch.train(logits, pixels, labels, ["a", "b"], [(4, 0)], 2, batch=2),
+    }[attack]
+    if {*change} & {"deepfool": {"labels", "radius"}, "patch": {"radius"}}.get(attack, set()):
+        run()
+        return
+    with pytest.raises(ValueError, match=message if attack != "patch" else ""):
+        run()
+
+
+def test_a_start_is_an_image_for_each():
+    pixels, labels = torch.full((2, 3, 8, 8), 0.5), torch.tensor([0, 1])
+    for start in (pixels[:1], 255 * pixels):
+        for attack in (attacks.pgd, attacks.pgd_path):
+            with pytest.raises(ValueError, match=r"the start is|these go from"):
+                attack(lambda x: x.flatten(2).sum(2), pixels, labels, 0.1, 2, 0.1, start=start)
+    with pytest.raises(ValueError, match="2 images have 1 ids"):
+        attacks.random_start(pixels, ["a"], 0.1)

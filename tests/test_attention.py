@@ -11,7 +11,7 @@ from vitlab import models
 from vitlab.conditions.patchdrop import object_share
 from vitlab.inside import attention
 from vitlab.inside import tokens as features
-from vitlab.models import hub, load
+from vitlab.models import Model, hub, load
 from vitlab.rng import generator
 
 
@@ -223,3 +223,47 @@ def test_enlarged_masks_repeat_their_cells():
     assert big.tolist() == np.kron(mask.numpy(), np.ones((2, 3), bool)).tolist()
     with pytest.raises(ValueError, match="2 x 2 cells do not divide 5 x 4"):
         attention.enlarged(mask, (5, 4))
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_grad_cam_reads_maps_whose_channels_are_last(stack, last):
+    """The same network twice; in one the map stands as Swin's do."""
+
+    class Turned(LinearCNN):
+        def forward_features(self, x):
+            return self.convolution(x).permute(0, 2, 3, 1)
+
+        def forward_head(self, x, pre_logits=False):
+            return super().forward_head(x.permute(0, 3, 1, 2), pre_logits)
+
+    plain, turned = LinearCNN(), Turned()
+    turned.load_state_dict(plain.state_dict())
+    first, second = (
+        Model(name, net.eval(), "CNN", "stimuli", name)
+        for name, net in [("plain", plain), ("turned", turned)]
+    )
+    assert torch.allclose(attention.grad_cam(first, stack), attention.grad_cam(second, stack))
+    swin = load("mini/swin-0", "cpu")
+    layer = "layers.2.blocks.1" if last else ""
+    assert attention.grad_cam(swin, stack[:2], layer=layer).shape[0] == 2
+    rows, columns = attention.grad_cam(swin, stack[:2], layer=layer).shape[1:]
+    assert rows == columns <= 4
+
+
+def test_what_is_no_map_mask_or_class_is_refused(stack):
+    cnn, nan = load("mini/cnn-0", "cpu"), torch.full((1, 2, 2), float("nan"))
+    ones, bools = torch.ones(1, 2, 2), torch.ones(1, 2, 2, dtype=torch.bool)
+    for call, message in [
+        (lambda: attention.grad_cam(cnn, stack, torch.tensor([1])), "need as many classes"),
+        (lambda: attention.grad_cam(cnn, stack, torch.full((6,), 16)), "go from 16 to 16"),
+        (lambda: attention.mass_mask(nan), "nor NaN"),
+        (lambda: attention.mass_mask(-ones), "no negative values"),
+        (lambda: attention.area_mask(nan, 0.5), "no NaN"),
+        (lambda: attention.area_mask(ones, 50), "a share is 0 to 1"),
+        (lambda: attention.jaccard(ones, bools), "masks are bool, not torch.float32"),
+        (lambda: attention.best_head(bools[:0], bools), "0 heads and 1 objects"),
+        (lambda: attention.area_of_mass(-ones), "no negative values"),
+        (lambda: attention.area_of_mass(nan), "nor NaN"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()

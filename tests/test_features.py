@@ -1,3 +1,4 @@
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -296,3 +297,33 @@ def test_pooled_features_give_the_models_logits(stack):
 def test_a_cnn_is_told_to_have_no_class_tokens(stack):
     with pytest.raises(ValueError, match="mini/cnn-0: no class token; give a plain ViT"):
         features.block_tokens(load("mini/cnn-0"), stack)
+
+
+@pytest.mark.parametrize(
+    "arch", ["beit_base_patch16_224", "eva02_tiny_patch14_224", "vit_tiny_patch16_224"]
+)
+def test_a_norm_behind_the_pooling_is_applied_to_tokens_too(arch):
+    more = {"depth": 2, "img_size": 112} | (
+        {"embed_dim": 48, "num_heads": 4} if "beit" in arch else {}
+    )
+    model = random_vit(arch, **more)
+    found = features.block_tokens(model, torch.rand(2, 3, model.size, model.size))
+    # A LayerNorm of untrained weights leaves every token with mean 0 and variance 1.
+    assert torch.allclose(found.prefix.std(-1, correction=0), torch.tensor(1.0), atol=0.05)
+    assert found.prefix.mean(-1).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "take", [features.pooled, features.block_tokens, features.class_attention, attention.rollout]
+)
+def test_a_model_of_nan_gives_no_features(vit, stack, take):
+    net = deepcopy(vit.net)
+    net.blocks[-1].attn.qkv.bias[0] = float("nan")
+    with pytest.raises(ValueError, match="broken returned NaN or infinity"):
+        take(replace(vit, name="broken", net=net), stack)
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (2, 1, 64, 64), (2, 4, 64, 64), (2, 64, 64, 3)])
+def test_a_stack_has_a_shape(vit, shape):
+    with pytest.raises(ValueError, match=r"pixels are \[images, 3, height, width\], not"):
+        features.pooled(vit, torch.rand(shape))

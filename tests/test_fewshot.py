@@ -124,3 +124,20 @@ def test_where_all_episodes_are_right_a_pool_has_no_error():
     whole = fewshot.accuracy(features, fewshot.sample(labels, 5, 5, 15, 10))
     rows = fewshot.over_pools(features, labels, whole, 5, 5, 15, halves=4, count=2)
     assert rows.tolist() == [1.0] * 4
+
+
+def test_features_that_are_no_numbers_are_no_class():
+    labels = torch.arange(40) % 4
+    drawn = fewshot.sample(labels, 2, 1, 2, 3)
+    broken = torch.rand(40, 5)
+    broken[drawn.query[0, 0], 0] = float("nan")
+    for call, message in [
+        (lambda: fewshot.accuracy(broken, drawn), "features hold NaN or infinity"),
+        (lambda: fewshot.accuracy(torch.rand(10, 5), drawn), r"got \[10, 5\]"),
+        (lambda: fewshot.accuracy(torch.rand(40), drawn), r"features are \[n, d\]"),
+        (lambda: fewshot.sample(labels, 2, 1, 2, 0), "0 episodes"),
+        (lambda: fewshot.sample(labels[:0], 2, 1, 2, 3), r"labels \[0\]"),
+        (lambda: fewshot.sample(labels, 2, 1, 2, 3, seed=None), "a seed is an integer"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -83,3 +83,11 @@ def test_object_share_is_the_mean_over_each_cell():
     for i, r, c in itertools.product(range(3), range(4), range(2)):
         expected = masks[i, 2 * r : 2 * r + 2, 4 * c : 4 * c + 4].mean()
         assert share[i, r, c] == pytest.approx(float(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [{"offset": 64}, {"offset": -1}, {"fill": 7}, {"fill": -0.1}])
+def test_a_mask_that_would_drop_nothing_or_no_grey_is_refused(wrong):
+    with pytest.raises(ValueError, match="offset is 0 to 63 pixels here, and fill 0 to 1; got"):
+        patchdrop.drop(torch.rand(1, 3, 64, 64), torch.ones(1, 8, 8, dtype=torch.bool), **wrong)
+    with pytest.raises(ValueError, match="7 x 7 cells do not divide 64 x 64"):
+        patchdrop.drop(torch.rand(1, 3, 64, 64), torch.ones(1, 7, 7, dtype=torch.bool))

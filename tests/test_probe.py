@@ -115,3 +115,16 @@ def test_batch_statistics_depend_on_the_company_and_leave_the_model_alone(model)
 def test_a_network_without_batchnorm_is_refused(means_model):
     with pytest.raises(ValueError, match="means has no BatchNorm layers"):
         probe.batch_statistics(means_model)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.full((20, 3), np.nan), "features hold NaN or infinity"),
+        (np.ones((10, 3)), r"got \[10, 3\] and \[20\]"),
+        (np.ones(20), r"got \[20\] and \[20\]"),
+    ],
+)
+def test_features_that_cannot_be_probed_are_refused(features, message):
+    with pytest.raises(ValueError, match=message):
+        probe.fit(features, np.arange(20) % 2)

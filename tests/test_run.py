@@ -332,3 +332,35 @@ def test_one_image_that_does_not_fit_is_told_and_other_errors_are_not_taken_for_
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
         evaluate.run([seen_model()], images, [Condition("wrong", 0, wrong)])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: 255 * x, "these go from 0 to 255"),
+        (lambda x: x - 1, "these go from -1"),
+        (lambda x: x * float("nan"), "these go from nan"),
+        (lambda x: (255 * x).to(torch.uint8), "torch.uint8"),
+        (lambda x: x.double(), "torch.float64"),
+        (lambda x: x[:, :1], r"\[4, 1, 64, 64\]"),
+        (lambda x: x[:1], r"\[1, 3, 64, 64\]"),
+        (lambda x: x[..., :32], r"\[4, 3, 64, 32\]"),
+        (lambda x: x.numpy(), "ndarray"),
+    ],
+)
+def test_what_a_condition_gives_is_looked_at(means_model, spoil, message, trial_store):
+    odd = Condition("odd", 2, lambda batch: spoil(batch.pixels))
+    with pytest.raises(evaluate.EvaluationError, match=rf"odd at level 2 must give .*{message}"):
+        evaluate.run([means_model], data.load("stimuli", n=4), [CLEAN, odd])
+    assert not list(trial_store.rglob("*.parquet"))
+
+
+def test_conditions_are_looked_at_once_a_run(means_model, monkeypatch):
+    looked = []
+    odd = Condition("half", 1, lambda batch: batch.pixels / 2)
+    real = evaluate._check_shown
+    monkeypatch.setattr(
+        evaluate, "_check_shown", lambda c, *rest: looked.append(c.name) or real(c, *rest)
+    )
+    evaluate.run([means_model], data.load("stimuli", n=24), [CLEAN, odd], batch_size=4)
+    assert looked == ["clean", "half"]

@@ -1,4 +1,8 @@
-"""Adversarial perturbations of raw pixels in [0, 1]; ValueError for pixels outside it."""
+"""Adversarial perturbations of raw pixels in [0, 1].
+
+All raise ValueError for pixels outside it or of another shape, for labels that are not one class of
+the model's for each image, and where the model returns NaN or infinity: no image fools it then.
+"""
 
 from __future__ import annotations
 
@@ -49,11 +53,11 @@ def deepfool(
     x0, x = check_pixels(pixels), pixels.clone()
     total = torch.zeros_like(pixels)
     with torch.no_grad():
-        classes = logits(x0).argsort(dim=1, descending=True)[:, :candidates]
+        classes = scored(logits, x0).argsort(dim=1, descending=True)[:, :candidates]
     active = torch.arange(len(x0), device=x0.device)
     for _ in range(steps):
         here = x[active].requires_grad_(True)
-        scores = logits(here)
+        scores = scored(logits, here)
         ours = scores.gather(1, classes[active])
         still = scores.argmax(1) == classes[active, 0]
         if not still.any():
@@ -72,8 +76,34 @@ def deepfool(
         total[active] += step[still]
         x[active] = (x0[active] + (1 + overshoot) * total[active]).clamp(0, 1)
     with torch.no_grad():
-        fooled = logits(x).argmax(1) != classes[:, 0]
+        fooled = scored(logits, x).argmax(1) != classes[:, 0]
     return Attacked(x, fooled)
+
+
+def scored(
+    logits: Callable[[Tensor], Tensor], pixels: Tensor, labels: Tensor | None = None
+) -> Tensor:
+    """The model's scores of pixels, float [B, classes], found to be numbers over the labels.
+
+    Raises ValueError as the attacks do.
+    """
+    scores = logits(pixels)
+    if scores.ndim != 2 or len(scores) != len(pixels):
+        raise ValueError(f"{len(pixels)} images have scores {[*scores.shape]}, not one row each")
+    if labels is not None:
+        _check_labels(labels, len(pixels))
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < scores.shape[1]:
+            ends = f"{int(labels.min())} to {int(labels.max())}"
+            raise ValueError(f"labels go from {ends}, the model has {scores.shape[1]} classes")
+    if not scores.detach().amax(1).isfinite().all():  # -inf, a class left out, may stand in a row
+        raise ValueError("the model returned NaN or infinity")
+    return scores
+
+
+def _check_labels(labels: Tensor, count: int) -> None:
+    if labels.dtype != torch.long or labels.shape != (count,):
+        kind = f"{labels.dtype} {[*labels.shape]}"
+        raise ValueError(f"{count} images need as many labels, torch.int64; got {kind}")
 
 
 class Slope(NamedTuple):
@@ -94,7 +124,7 @@ def slope(logits: Callable[[Tensor], Tensor], pixels: Tensor, labels: Tensor) ->
     pixels: float [B, 3, h, w] in [0, 1]; labels: long [B].
     """
     here = check_pixels(pixels).detach().clone().requires_grad_(True)
-    scores = logits(here)
+    scores = scored(logits, here, labels)
     loss = cross_entropy(scores, labels, reduction="none")
     # Of the sum, not the mean: an image's gradient must not depend on how many there are.
     gradient = torch.autograd.grad(loss.sum(), here)[0]
@@ -117,7 +147,7 @@ def fgsm(
     at = at or slope(logits, pixels, labels)
     x = (pixels + radius * at.gradient.sign()).clamp(0, 1)
     with torch.no_grad():
-        fooled = logits(x).argmax(1) != labels
+        fooled = scored(logits, x, labels).argmax(1) != labels
     return Attacked(x, fooled)
 
 
@@ -142,15 +172,16 @@ def pgd(
     until_fooled: leave an image alone once its decision is not its label: faster, and counts an
         image that is wrong at any step. Without it all steps are taken, as in most libraries.
 
-    Raises ValueError for a negative radius or step size, or less than one step.
+    Raises ValueError for a radius or step size outside 0..1, or less than one step.
     """
     _check(pixels, radius, steps, step_size)
-    x = (pixels if start is None else start).clone()
+    _check_labels(labels, len(pixels))
+    x = (pixels if start is None else _start(start, pixels)).clone()
     low, high = _ball(pixels, radius)
     active = torch.arange(len(x), device=x.device)
     for _ in range(steps):
         here = x[active].requires_grad_(True)
-        scores = logits(here)
+        scores = scored(logits, here, labels[active])
         still = scores.argmax(1) == labels[active]
         if until_fooled and not still.any():
             break
@@ -161,7 +192,7 @@ def pgd(
             active, moved = active[still], moved[still]
         x[active] = torch.minimum(torch.maximum(moved, low[active]), high[active])
     with torch.no_grad():
-        fooled = logits(x).argmax(1) != labels
+        fooled = scored(logits, x, labels).argmax(1) != labels
     return Attacked(x, fooled)
 
 
@@ -193,7 +224,7 @@ def pgd_path(
     Arguments and errors as in `pgd`.
     """
     _check(pixels, radius, steps, step_size)
-    x = pixels if start is None else start
+    x = pixels if start is None else _start(start, pixels)
     low, high = _ball(pixels, radius)
     losses, rights = [], []
     for _ in range(steps):
@@ -202,7 +233,7 @@ def pgd_path(
         rights.append(at.right)
         x = torch.minimum(torch.maximum(x + step_size * at.gradient.sign(), low), high)
     with torch.no_grad():
-        scores = logits(x)
+        scores = scored(logits, x, labels)
     losses.append(cross_entropy(scores, labels, reduction="none"))
     rights.append(scores.argmax(1) == labels)
     return Path(torch.stack(losses), torch.stack(rights), x)
@@ -210,11 +241,17 @@ def pgd_path(
 
 def _check(pixels: Tensor, radius: float, steps: int, step_size: float) -> None:
     check_pixels(pixels)
-    if not (radius >= 0 and steps >= 1 and step_size >= 0):
+    if not (0 <= radius <= 1 and steps >= 1 and 0 <= step_size <= 1):
         raise ValueError(
-            "an attack needs radius >= 0, steps >= 1, step_size >= 0; "
-            f"got {radius}, {steps}, {step_size}"
+            "an attack needs radius >= 0, steps >= 1, step_size >= 0, and neither length above 1 "
+            f"(4 / 255 is 4 of 255 grey levels); got {radius}, {steps}, {step_size}"
         )
+
+
+def _start(start: Tensor, pixels: Tensor) -> Tensor:
+    if start.shape != pixels.shape:
+        raise ValueError(f"the start is {[*start.shape]}, the images are {[*pixels.shape]}")
+    return check_pixels(start)
 
 
 def _ball(pixels: Tensor, radius: float) -> tuple[Tensor, Tensor]:
@@ -226,7 +263,11 @@ def random_start(pixels: Tensor, ids: Sequence[str], radius: float, seed: int = 
     """A point drawn uniformly from each image's L-infinity ball, clipped to [0, 1].
 
     ids: the images' ids; an image's point depends on its id, the seed and its shape alone.
+
+    Raises ValueError for other than one id each and for pixels outside [0, 1].
     """
+    if len(ids) != len(check_pixels(pixels)):
+        raise ValueError(f"{len(pixels)} images have {len(ids)} ids")
     drawn = [
         generator("attack start", seed, image_id).uniform(-1, 1, tuple(pixels.shape[1:]))
         for image_id in ids

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from vitlab.attacks.gradient import scored
 from vitlab.conditions.condition import check_pixels
 from vitlab.rng import generator
 
@@ -89,9 +90,11 @@ def train(
     at_once: how many images, each with a patch, fit into memory with their gradients: patches of
         which the batches do not fit are trained one after the other. All together if None.
 
-    Raises ValueError for no images, pixels outside [0, 1], no steps, a negative step size, an empty
-    batch.
+    Raises ValueError for no images, other than a label and an id each, pixels outside [0, 1], no
+    steps, a negative step size, an empty batch, and a model that returns NaN or infinity.
     """
+    if len(labels) != len(pixels) or len(ids) != len(pixels):
+        raise ValueError(f"{len(pixels)} images have {len(labels)} labels and {len(ids)} ids")
     if len(pixels) == 0 or steps < 1 or step_size < 0 or batch < 1:
         raise ValueError(
             "a patch needs images, steps >= 1, step_size >= 0, batch >= 1; "
@@ -128,7 +131,8 @@ def _train(
         here = [patch.requires_grad_(True) for patch in trained]
         each = [patch for patch in here for _ in range(batch)]
         shown = paste(pixels[rows], each, torch.cat(where))
-        loss = cross_entropy(logits(shown), labels[rows].to(device), reduction="sum")
+        truth = labels[rows].to(device)
+        loss = cross_entropy(scored(logits, shown, truth), truth, reduction="sum")
         slopes = torch.autograd.grad(loss, here)
         trained = [
             (patch.detach() + step_size * slope.sign()).clamp(0, 1)

@@ -58,10 +58,12 @@ def check_draws(draws: int, seed: int) -> None:
 
 
 def check_pixels(pixels: Tensor) -> Tensor:
-    """The pixels as they are, if they are floating point and in [0, 1].
+    """The pixels as they are, if they are floats [B, 3, h, w] in [0, 1].
 
-    Raises ValueError otherwise, e.g. for 8-bit ones, which go up to 255.
+    Raises ValueError otherwise, e.g. for 8-bit ones, which go up to 255, and for one image alone.
     """
+    if pixels.ndim != 4 or pixels.shape[1] != 3:
+        raise ValueError(f"pixels are [images, 3, height, width], not {[*pixels.shape]}")
     if not pixels.is_floating_point():
         raise ValueError(
             f"pixels are floats in [0, 1], not {pixels.dtype}; for 8-bit ones: pixels.float() / 255"

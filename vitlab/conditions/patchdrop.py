@@ -25,9 +25,19 @@ def drop(pixels: Tensor, dropped: Tensor, offset: int = 0, fill: float = 0.0) ->
     pixels: float [B, 3, h, w]; dropped: bool [B, rows, columns], a cell per h/rows x w/columns
     pixels; offset: shift the mask so many pixels right and down, leaving the first rows and columns
     visible; fill: grey value of a dropped cell, in [0, 1] (the paper's is 0).
+
+    Raises ValueError for cells that do not divide the image, an offset that is negative or shifts
+    the mask out of it, and a fill outside 0..1.
     """
     height, width = pixels.shape[-2:]
     rows, columns = dropped.shape[-2:]
+    if height % rows or width % columns:
+        raise ValueError(f"{rows} x {columns} cells do not divide {height} x {width} pixels")
+    if not 0 <= offset < min(height, width) or not 0 <= fill <= 1:
+        raise ValueError(
+            f"offset is 0 to {min(height, width) - 1} pixels here, and fill 0 to 1; "
+            f"got {offset} and {fill}"
+        )
     visible = (~dropped).to(pixels.dtype)[:, None]
     visible = visible.repeat_interleave(height // rows, 2).repeat_interleave(width // columns, 3)
     if offset:
@@ -61,7 +71,13 @@ def top_cells(saliency: Tensor, share: float) -> Tensor:
 
     saliency: non-negative float [B, rows, columns]. As in the released code, cells are taken whose
     cumulated saliency in ascending order exceeds ``1 - share`` of the total.
+
+    Raises ValueError for negative saliency, NaN, and a share outside 0..1.
     """
+    if not (saliency >= 0).all() or not 0 <= share <= 1:
+        raise ValueError(
+            f"a map has no negative values nor NaN, and a share is 0 to 1; got {share}"
+        )
     flat = saliency.flatten(1).double()
     flat = flat / flat.sum(1, keepdim=True).clamp_min(1e-12)
     ascending, order = flat.sort(dim=1, stable=True)

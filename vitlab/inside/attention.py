@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitlab.conditions.patchdrop import top_cells
 from vitlab.files import nearest
-from vitlab.inside.tokens import prepared, require, watched, why_not
+from vitlab.inside.tokens import finite, prepared, require, watched, why_not
 from vitlab.models.model import Model
 
 
@@ -38,7 +38,7 @@ def token_attention(model: Model, stack: Tensor, token: int = 0, batch_size: int
     with watched([model.net.blocks[-1].attn]) as seen:
         for pixels in stack.split(batch_size):
             model.net.forward_features(prepared(model, pixels))
-            maps.append(seen.pop()[:, :, token, prefix:].cpu())
+            maps.append(finite(model, seen.pop()[:, :, token, prefix:]))
     return torch.cat(maps).unflatten(-1, model.net.patch_embed.grid_size)
 
 
@@ -66,7 +66,7 @@ def rollout(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor:
             seen.clear()
             assert row is not None
             patches = row[:, 0, model.net.num_prefix_tokens :]
-            maps.append((patches / patches.sum(-1, keepdim=True)).cpu())
+            maps.append(finite(model, patches / patches.sum(-1, keepdim=True)))
     return torch.cat(maps).unflatten(-1, model.net.patch_embed.grid_size)
 
 
@@ -89,26 +89,43 @@ def grad_cam(
     class's logit.
 
     Raises ValueError for a network without timm's forward_features and forward_head, for features
-    that are not a map [B, channels, rows, columns], and for an unknown layer.
+    that are not a map (square, channels first or last), for an unknown layer, and for classes that
+    are not one of the model's for each image.
     """
     if why := why_not(model, "features"):
         raise ValueError(f"{model.name}: {why}; give a CNN, e.g. mini/cnn-0")
     modules = dict(model.net.named_modules())
     if layer and layer not in modules:
         raise ValueError(f"{model.name} has no layer {layer!r}{nearest(layer, list(modules))}")
+    if classes is not None and classes.shape != (len(stack),):
+        raise ValueError(f"{len(stack)} images need as many classes, got {[*classes.shape]}")
     maps = []
     for first in range(0, len(stack), batch_size):
         part = slice(first, first + batch_size)
         features, logits = _features_and_logits(
             model, stack[part], modules[layer] if layer else None
         )
+        finite(model, logits.detach())
         chosen = logits.argmax(1) if classes is None else classes[part].to(logits.device)
+        if not 0 <= int(chosen.min()) <= int(chosen.max()) < logits.shape[1]:
+            ends = f"{int(chosen.min())} to {int(chosen.max())}"
+            raise ValueError(f"classes go from {ends}, {model.name} has {logits.shape[1]}")
         [gradient] = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), features)
+        if _channels_last(model, features):
+            features, gradient = features.permute(0, 3, 1, 2), gradient.permute(0, 3, 1, 2)
         weights = gradient.mean((2, 3), keepdim=True)
         cam = (weights * features.detach()).sum(1).relu()
         total = cam.sum((1, 2), keepdim=True)
         maps.append((cam / total.where(total > 0, 1)).cpu())
     return torch.cat(maps)
+
+
+def _channels_last(model: Model, features: Tensor) -> bool:
+    """Whether a map has its channels last, told by which two sides are equal."""
+    _, a, b, c = features.shape
+    if a == b == c:
+        return getattr(model.net, "output_fmt", "NCHW") == "NHWC"
+    return a == b
 
 
 @torch.enable_grad()
@@ -119,8 +136,9 @@ def _features_and_logits(
     net, kept = model.net, []
 
     def keep(features: Tensor) -> Tensor:
-        channels = net.num_features if layer is None else None
-        if features.ndim != 4 or features.shape[1] != (channels or features.shape[1]):
+        sides = features.shape[1:]
+        square = features.ndim == 4 and (sides[1] == sides[2] or sides[0] == sides[1])
+        if not square or (layer is None and net.num_features not in sides):
             raise ValueError(
                 f"{model.name}: its features are {tuple(features.shape[1:])}, not a map of "
                 "(channels, rows, columns); give a CNN, e.g. mini/cnn-0"
@@ -152,7 +170,11 @@ def area_mask(maps: Tensor, share: float) -> Tensor:
 
     At least one cell. Unlike `mass_mask` it does not depend on how concentrated a map is, only on
     the order of its cells; among equal cells the first are kept.
+
+    Raises ValueError for a share outside 0..1 and for NaN.
     """
+    if not 0 <= share <= 1 or maps.isnan().any():
+        raise ValueError(f"a share is 0 to 1 and a map has no NaN; got {share}")
     flat = maps.flatten(-2)
     kept = max(1, round(share * flat.shape[-1]))
     order = flat.sort(dim=-1, descending=True, stable=True).indices[..., :kept]
@@ -173,8 +195,11 @@ def enlarged(masks: Tensor, size: tuple[int, int]) -> Tensor:
 def jaccard(masks: Tensor, truth: Tensor) -> Tensor:
     """Intersection over union of masks, bool [..., h, w] (broadcast): float64 [...] in [0, 1].
 
-    Two empty masks have 0, as scikit-learn's ``jaccard_score(zero_division=0)``.
+    Two empty masks have 0, as scikit-learn's ``jaccard_score(zero_division=0)``. Raises ValueError
+    for masks that are not bool.
     """
+    if masks.dtype != torch.bool or truth.dtype != torch.bool:
+        raise ValueError(f"masks are bool, not {masks.dtype} and {truth.dtype}")
     both = (masks & truth).sum((-2, -1)).double()
     return both / (masks | truth).sum((-2, -1)).clamp_min(1)
 
@@ -185,19 +210,26 @@ def best_head(masks: Tensor, truth: Tensor) -> Tensor:
     masks: bool [heads, h, w]; truth: bool [objects, h, w]. Returns a float64 scalar.
 
     The protocol of the segmentation table in Naseer et al. 2021. The best head is chosen by
-    looking at the truth, so more heads score higher by selection alone.
+    looking at the truth, so more heads score higher by selection alone. Raises ValueError for no
+    heads or objects.
     """
+    if not len(masks) or not len(truth):
+        raise ValueError(f"{len(masks)} heads and {len(truth)} objects: give one of each at least")
     return jaccard(masks[None], truth[:, None]).amax(1).mean()
 
 
 def area_of_mass(maps: Tensor, mass: float = 0.8) -> Tensor:
     """Share of the area that the smallest region with `mass` of each map takes: float [n].
 
-    maps: float [n, h, w], none negative, each with a positive sum. The last cell counts in part.
+    maps: float [n, h, w], none negative. The last cell counts in part.
 
     >>> area_of_mass(torch.ones(1, 2, 2))
     tensor([0.8000])
+
+    A map of zeros has no such region: NaN. Raises ValueError for negative values and NaN.
     """
+    if not (maps >= 0).all():
+        raise ValueError("a map has no negative values nor NaN")
     shares = (maps / maps.sum((1, 2), keepdim=True)).flatten(1).sort(1, descending=True).values
     before = shares.cumsum(1) - shares
     return ((mass - before) / shares.clamp_min(1e-12)).clamp(0, 1).mean(1)

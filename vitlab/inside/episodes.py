@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitlab.rng import generator
+from vitlab.rng import check_seed, generator
 
 
 class Episodes(NamedTuple):
@@ -32,8 +32,11 @@ def sample(
 
     labels: long [n]. Episode e of a seed is the same whatever `count` is.
 
-    Raises ValueError if there are too few classes or images.
+    Raises ValueError if there are too few classes or images, and for less than one episode.
     """
+    if count < 1 or labels.ndim != 1 or not len(labels):
+        raise ValueError(f"{count} episodes of labels {[*labels.shape]}: need one or more, of [n]")
+    check_seed(seed)
     places = {int(c): np.flatnonzero(labels.numpy() == c) for c in labels.unique()}
     fewest = min(len(p) for p in places.values())
     if not 2 <= way <= len(places):
@@ -71,7 +74,13 @@ def logistic_regression(
     intercept, by Newton's method. The optimum lies in the span of the n support features, so their
     inner products are all that is needed, and there are n + 1 unknowns per class, however long the
     features are.
+
+    Raises ValueError for a single class, and for NaN or infinity.
     """
+    if not (gram.isfinite().all() and cross.isfinite().all()):
+        raise ValueError("features hold NaN or infinity: no class can be told from them")
+    if int(target.max()) < 1:
+        raise ValueError("a regression needs two classes or more")
     episodes, n, _ = gram.shape
     classes = int(target.max()) + 1
     # Coordinates of the features in their span; the jitter is for features that coincide.
@@ -146,7 +155,17 @@ def accuracy(features: Tensor, episodes: Episodes, c: float = 1.0, chunk: int = 
 
     features: float [n, d], of the image set that `episodes` was drawn from. Features are scaled to
     unit length, as in "Rethinking few-shot image classification" (Tian et al. 2020).
+
+    Raises ValueError for features that are not [n, d], hold NaN or infinity, or are too few.
     """
+    places = [part.max() for part in (episodes.support, episodes.query) if part.numel()]
+    if features.ndim != 2 or len(features) <= max(map(int, places)):
+        raise ValueError(
+            f"features are [n, d] of the images that episodes were drawn from, here {max(places)} "
+            f"and more; got {[*features.shape]}"
+        )
+    if not features.isfinite().all():
+        raise ValueError("features hold NaN or infinity: no class can be told from them")
     features = F.normalize(features.double(), dim=1)
     # Of a pool that is not too large all inner products are taken once.
     products = features @ features.T if len(features) <= 4000 else None

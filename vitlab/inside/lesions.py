@@ -57,7 +57,7 @@ def logits(
         probability, so that their number varies.
 
     Raises ValueError for no share or one outside 0..1, a place that the network does not have, and
-    pixels outside [0, 1].
+    pixels outside [0, 1], and for NaN or infinity.
     """
     modules = _modules(model.net)
     if place not in modules:
@@ -89,7 +89,10 @@ def logits(
 
     hook = modules[place].register_forward_pre_hook(before)
     try:
-        return model.logits(batch.pixels).unflatten(0, (-1, len(batch.ids)))
+        found = model.logits(batch.pixels)
+        if not found.isfinite().all():
+            raise ValueError(f"{model.name} returned NaN or infinity")
+        return found.unflatten(0, (-1, len(batch.ids)))
     finally:
         hook.remove()
 

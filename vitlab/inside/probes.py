@@ -35,8 +35,14 @@ def fit(
 
     Returns scikit-learn's pipeline, fitted to all of `features`.
 
-    Raises ValueError for fewer than two classes and for a class with fewer images than folds.
+    Raises ValueError for features that are not finite numbers [n, d], for fewer than two classes
+    and for a class with fewer images than folds.
     """
+    if np.ndim(features) != 2 or len(features) != len(labels):
+        shapes = f"{[*np.shape(features)]} and {[*np.shape(labels)]}"
+        raise ValueError(f"features are [n, d] and labels [n], got {shapes}")
+    if not np.isfinite(features).all():
+        raise ValueError("features hold NaN or infinity: no class can be told from them")
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2 or counts.min() < folds:
         raise ValueError(

@@ -1,8 +1,8 @@
 """Frozen features: class tokens of all blocks, pooled features, attention from the class token.
 
 A stack holds pixels in [0, 1] before normalisation, float [n, 3, size, size]; what takes one raises
-ValueError where it goes beyond. Not every model has all of these features; `why_not` says what
-one lacks. All is computed in float32, on the model's device,
+ValueError where it goes beyond, and where a model returns NaN or infinity. Not every model has all
+of these features; `why_not` says what one lacks. All is computed in float32, on the model's device,
 and handed back on the CPU.
 """
 
@@ -103,13 +103,16 @@ def pixel_stack(model: Model, images: Images, chosen: Iterable[int] | None = Non
 def block_tokens(model: Model, stack: Tensor, batch_size: int = 64) -> Tokens:
     """Prefix tokens and mean patch token of every block of a ViT, from one forward pass.
 
-    The final LayerNorm is applied to each block's tokens, as in
-    Naseer et al. 2021, section 3.6.
+    The final LayerNorm is applied to each block's tokens, as in Naseer et al. 2021, section 3.6;
+    where it stands behind the pooling of patch tokens (BEiT, EVA), too.
 
     Raises ValueError for a model whose class token does not pass through all blocks.
     """
     require(model, "blocks")
     prefixes, patches = [], []
+    behind = isinstance(getattr(model.net, "norm", None), nn.Identity)
+    behind = behind and getattr(model.net, "global_pool", "token") != "token"
+    norm = getattr(model.net, "fc_norm", nn.Identity()) if behind else nn.Identity()
     for pixels in stack.split(batch_size):
         blocks = model.net.forward_intermediates(
             prepared(model, pixels),
@@ -118,8 +121,8 @@ def block_tokens(model: Model, stack: Tensor, batch_size: int = 64) -> Tokens:
             return_prefix_tokens=True,
             intermediates_only=True,
         )
-        prefixes.append(torch.stack([prefix for _, prefix in blocks], 1).cpu())
-        patches.append(torch.stack([patch.mean(1) for patch, _ in blocks], 1).cpu())
+        prefixes.append(finite(model, torch.stack([norm(prefix) for _, prefix in blocks], 1)))
+        patches.append(finite(model, torch.stack([norm(patch).mean(1) for patch, _ in blocks], 1)))
     return Tokens(torch.cat(prefixes), torch.cat(patches))
 
 
@@ -162,7 +165,7 @@ def pooled(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor:
     found = []
     for pixels in stack.split(batch_size):
         features = model.net.forward_features(prepared(model, pixels))
-        found.append(model.net.forward_head(features, pre_logits=True).cpu())
+        found.append(finite(model, model.net.forward_head(features, pre_logits=True)))
     return torch.cat(found)
 
 
@@ -196,7 +199,7 @@ def _class_attention(model: Model, stack: Tensor, blocks: nn.Module, batch_size:
     with watched([block.attn for block in blocks], row) as seen:  # type: ignore[attr-defined]
         for pixels in stack.split(batch_size):
             model.net.forward_features(prepared(model, pixels))
-            maps.append(torch.stack(seen, 1).cpu())
+            maps.append(finite(model, torch.stack(seen, 1)))
             seen.clear()
     return torch.cat(maps).unflatten(-1, model.net.patch_embed.grid_size)
 
@@ -232,6 +235,13 @@ def prepared(model: Model, pixels: Tensor) -> Tensor:
     Raises ValueError for pixels outside [0, 1].
     """
     return model.normalise(check_pixels(pixels).to(model.device).float())
+
+
+def finite(model: Model, found: Tensor) -> Tensor:
+    """What a model gave, on the CPU. Raises ValueError where it holds NaN or infinity."""
+    if not found.isfinite().all():
+        raise ValueError(f"{model.name} returned NaN or infinity")
+    return found.cpu()
 
 
 def require(model: Model, need: str) -> None:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from vitlab import keys
 from vitlab.conditions import Batch, Condition
+from vitlab.conditions.condition import check_pixels
 from vitlab.images.imagenet import decision_matrix
 from vitlab.images.images import Images
 from vitlab.models.model import Model, best_device
@@ -35,8 +36,8 @@ Answers = dict[str, np.ndarray]  # VALUES, each [columns, images] or [models, co
 
 
 class EvaluationError(RuntimeError):
-    """A run that must not go on: a model returned NaN or infinity, or one image alone is too much
-    for the memory."""
+    """A run that must not go on: a condition gave no pixels in [0, 1], a model returned NaN or
+    infinity, or one image alone is too much for the memory."""
 
 
 def run(
@@ -60,8 +61,8 @@ def run(
     the prediction) and ``p_label`` (probability of the label's category).
 
     Raises ValueError or DataError before any compute where a condition, model and image set do not
-    go together, EvaluationError for a non-finite output, StoreError for a disk that cannot be
-    written.
+    go together, EvaluationError for a condition that gives no pixels and a non-finite output,
+    StoreError for a disk that cannot be written.
     """
     order = range(len(images)) if order is None else order
     _check(models, images, conditions, batch_size, workers, order)
@@ -261,9 +262,10 @@ def _here(
     loading = _load(models, images, [chosen for _, chosen in batches], workers)
     collected: list[Answers] = []
     at_once = batch_size
+    checked: set[tuple] = set()  # which conditions gave pixels, at which geometry
     for (job, chosen), loaded in zip(batches, loading, strict=True):
         parts, at_once = _within_memory(
-            models, images, conditions, job.columns, chosen, loaded, at_once
+            models, images, conditions, job.columns, chosen, loaded, at_once, checked
         )
         collected += parts
         bar.update(len(chosen))
@@ -356,6 +358,7 @@ def _within_memory(
     chosen: list[int],
     loaded: _Loaded,
     at_once: int,
+    checked: set[tuple],
 ) -> tuple[list[Answers], int]:
     """The answers about one batch, `at_once` images at a time or fewer; and how many went."""
     parts: list[Answers] = []
@@ -365,7 +368,7 @@ def _within_memory(
         pixels, masks = loaded
         some = {k: v[part] for k, v in pixels.items()}, None if masks is None else masks[part]
         try:
-            parts.append(_answers(models, images, conditions, columns, chosen[part], some))
+            parts.append(_answers(models, images, conditions, columns, chosen[part], some, checked))
             done += at_once
         except RuntimeError as error:
             if "out of memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
@@ -382,6 +385,22 @@ def _within_memory(
     return parts, at_once
 
 
+def _check_shown(condition: Condition, shown: Any, pixels: Tensor) -> None:
+    """Raises EvaluationError for what a condition gives, if it is no pixels like those it got."""
+    got = f"{shown.dtype} {[*shown.shape]}" if isinstance(shown, Tensor) else type(shown).__name__
+    wrong = got if got != f"torch.float32 {[*pixels.shape]}" else ""
+    if not wrong:
+        try:
+            check_pixels(shown)
+        except ValueError as error:
+            wrong = str(error)
+    if wrong:
+        raise EvaluationError(
+            f"{condition.name} at level {condition.level} must give float32 {[*pixels.shape]} in "
+            f"[0, 1]: {wrong}"
+        )
+
+
 @torch.inference_mode()
 def _answers(
     models: Sequence[Model],
@@ -390,6 +409,7 @@ def _answers(
     columns: Sequence[Column],
     chosen: list[int],
     loaded: _Loaded,
+    checked: set[tuple],
 ) -> Answers:
     """The answers about one batch: VALUES, each [columns, B]."""
     pixels, masks = loaded
@@ -409,6 +429,9 @@ def _answers(
         # Models that agree on size, crop and interpolation are shown the very same pixels.
         geometries = dict.fromkeys(models[m].geometry for m in asked)
         shown = {kind: conditions[c].apply(kinds[kind]) for kind in geometries}
+        for kind in {*geometries} - {g for k, g in checked if k == c}:
+            _check_shown(conditions[c], shown[kind], kinds[kind].pixels)
+            checked.add((c, kind))
         for m in asked:
             probabilities = ask[m](shown[models[m].geometry])
             confidence, prediction = probabilities.max(1)
