@@ -1,5 +1,6 @@
 """The build on small books of its own: two quick notebooks, papermill, once Jupyter Book."""
 
+import base64
 import dataclasses
 import html
 import io
@@ -18,9 +19,11 @@ import jupytext
 import nbformat
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from markdown_it.renderer import RendererHTML
 from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
+from PIL import Image
 
 from vitlab import claims, files, keys, models
 from vitlab.book import build, front, pages, papers, profiles, recorded
@@ -320,6 +323,15 @@ def test_a_value_is_measured_by_the_known_ones(name, value, known, said):
     assert found.startswith(said) if said else not found, found
 
 
+def test_a_copied_page_is_told_before_anything_is_run(checkout):
+    settles = "if 0:\n    @lab.settles(\n        'naseer2021', 'fgsm-pgd')\n    def f(): pass"
+    for name in ("01-first", "03-copy"):
+        write(checkout, name, body=settles.replace("'", '"'))
+    with pytest.raises(pages.PageError, match="naseer2021 fgsm-pgd is settled by both 01-first"):
+        run(checkout)
+    assert not (checkout / "build").exists()
+
+
 def test_a_mistake_in_a_parameters_cell_is_told_by_page_and_line(checkout):
     path = checkout / "notebooks" / "01-first.md"
     path.write_text(path.read_text().replace("share = 0.5", "share = = 0.5"))
@@ -483,6 +495,17 @@ def test_a_recorded_run_stands_on_its_page_and_in_the_ledger(checkout):
     assert (kept["recorded"], kept["models"]) == ("a-run", ["real/net"])
     assert kept["facts"][0]["value"] == 0.614
     assert entry["verdict"] == "not run", "a run without a check settles nothing"
+
+
+def test_a_recorded_run_tells_no_folder_of_the_machine(checkout, tmp_path):
+    _, folder = finished(checkout, "01-first")
+    (folder / "models.json").write_text(json.dumps([{"name": "net", "classes": "imagenet"}]))
+    known = json.loads((folder / "state.json").read_text())
+    known["settings"] = {"images": "/home/ann/photos", "models": "timm/x=/home/ann/w.pth", "n": 3}
+    (folder / "state.json").write_text(json.dumps(known))
+    recorded.record(checkout / "build", "a-run", tmp_path / "kept")
+    kept = json.loads((tmp_path / "kept" / "a-run" / "01-first" / "state.json").read_text())
+    assert kept["settings"] == {"images": "…/photos", "models": "timm/x=…/w.pth", "n": 3}
 
 
 @pytest.mark.build
@@ -921,21 +944,81 @@ def test_text_in_a_page_stays_text(checkout, tmp_path, word):
     assert shown.count(" ".join(word.split())) >= 20, "and it is there to be read"
 
 
+def outputs(words):
+    """What a page puts out of a reader's names: printed, as a table, as a figure's description."""
+    new = nbformat.v4.new_output
+    drawn = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(drawn, "PNG")
+    table = pd.DataFrame({word: [word] for word in words}, index=words[:1])
+    picture = {"image/png": base64.b64encode(drawn.getvalue()).decode()}
+    table_data = {"text/html": table.to_html(), "text/plain": str(table)}
+    about = {"vitlab": {"says": " ".join(words)}}
+    return [
+        new("stream", text="\n".join(words)),
+        new("stream", name="stderr", text="\n".join(words)),
+        new("display_data", data=table_data),
+        new("display_data", data=picture, metadata=about),
+    ]
+
+
+def injected(page):
+    """What a page would run that the theme has not put there."""
+    soup = BeautifulSoup(page, "html.parser")
+    found = [str(tag) for tag in soup.find_all("script") if "alert(1)" in tag.text]
+    for tag in soup.find_all(True):
+        for name, value in tag.attrs.items():
+            handler = name.startswith("on") and "alert" in str(value)
+            if handler or (name in ("href", "src") and str(value).startswith("javascript:")):
+                found.append(str(tag)[:200])
+    return found
+
+
 @pytest.mark.build
-def test_a_hostile_page_is_built_and_nothing_of_it_is_executed(checkout, monkeypatch):
+def test_a_hostile_book_is_built_whole_and_nothing_of_it_is_executed(checkout, monkeypatch):
+    """Every way in at once: an error, outputs, alternative text, -p values, runs, host, files."""
     monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    words = [word.replace("\n", " ") for word in HOSTILE]
+    every = " ".join(words)
+    states, kept = {}, {}
     for name in ("01-first", "02-second"):
         _, folder = finished(checkout, name)
-        error = f"{HOSTILE[0]} {HOSTILE[2]} {HOSTILE[6]}"
-        (folder / "failure.json").write_text(json.dumps({"error": error, "time": "now"}))
+        notebook = nbformat.read(folder / "page.ipynb", as_version=4)
+        notebook.cells[-1].outputs = outputs(words)
+        nbformat.write(notebook, folder / "page.ipynb")
+        (folder / f"{HOSTILE[2]}.csv").write_text("n\n1\n")
+        (folder / "failure.json").write_text(json.dumps({"error": every, "time": HOSTILE[2]}))
         shutil.rmtree(folder / "claims")
-        state = build._state(folder) | {"files": {}}
-        (folder / "state.json").write_text(json.dumps(state))
-    states = {name: state for name in ("01-first", "02-second")}
+        about = dict.fromkeys(("machine", "commit", "versions", "key", "reason"), every)
+        states[name] = build._state(folder) | about
+        run_ = {"run": every, "folder": folder, "models": [{"name": every, "source": every}]}
+        kept[name] = [{**run_, "claims": [], "state": states[name]}]
     base = checkout / "build"
     build.write_json(base / "ledger.json", [])
-    build._site(checkout, base, states, [], {name: [] for name in states}, {})
-    page = (base / "html" / "notebooks" / "01-first.html").read_text()
-    assert "cycler" in page
-    assert "<svg onload" not in page
+    given = {"images": every, "models": "timm/x=/home/ann/secret/w.pth"}
+    build._site(checkout, base, states, [], kept, given)
+    site = base / "html"
+    for name in ("notebooks/01-first", "notebooks/02-second", "book/intro", "book/status"):
+        page = (site / f"{name}.html").read_text()
+        assert "cycler" in page, "it is there to be read"
+        assert injected(page) == [], name
+        assert page.index("Content-Security-Policy") < page.index("<script"), name
+        assert "EXECUTED" not in BeautifulSoup(page, "html.parser").text.replace(
+            "touch EXECUTED", ""
+        ).replace("%}EXECUTED{%", "")
+        assert "/home/ann" not in page
     assert not list(checkout.rglob("EXECUTED"))
+    assert injected('<svg onload="alert(1)"></svg><a href="javascript:b">x</a>') != []
+
+
+def test_folders_of_the_machine_are_not_published(checkout):
+    _, folder = finished(checkout, "01-first", ["", "DataError: /home/ann/photos/1.jpg is cut"])
+    failure = {"error": "OSError: '/home/ann/my photos/2.jpg'", "time": "now"}
+    (folder / "failure.json").write_text(json.dumps(failure))
+    page = book.staged_page("01-first", folder, build._state(folder))
+    never = book.staged_page("01-first", folder, {})
+    intro = book.small_intro({"images": "/home/ann/photos", "models": "timm/x=/home/ann/w.pth"})
+    said = html.unescape(nbformat.writes(page) + nbformat.writes(never) + intro)
+    assert "ann" not in re.findall(r"\w+", said)
+    assert "…/1.jpg is cut" in said
+    assert "images=…/photos" in said
+    assert "timm/x=…/w.pth" in said

@@ -79,6 +79,17 @@ def test_importing_vitlab_imports_nothing_heavy(first):
     assert (done.stdout, done.stderr) == ("\n", "")
 
 
+@pytest.mark.parametrize("command", [["data", "list"], ["data", "info", "cifar-10"]])
+def test_a_listing_imports_neither_torch_nor_pandas(command):
+    heavy = "{'torch', 'timm', 'numpy', 'pandas', 'matplotlib'}"
+    done = python(
+        f"import sys; from vitlab import cli; assert cli.main({command}) == 0; "
+        f"print(*sorted({heavy} & {{*sys.modules}}), file=sys.stderr)"
+    )
+    assert (done.stderr, done.returncode) == ("\n", 0)
+    assert "cifar-10" in done.stdout
+
+
 def test_modules_are_reached_as_attributes_of_vitlab():
     assert {"models", "images", "statistics", "conditions", "claims"} <= {*dir(vitlab)}
     assert vitlab.models.Model is Model

@@ -6,6 +6,7 @@ import hashlib
 import json
 import linecache
 import os
+import pickle
 import subprocess
 import sys
 import types
@@ -918,3 +919,34 @@ def test_a_cnn_that_cannot_take_a_vits_size_is_left_out_with_a_line(means_model,
     said = capsys.readouterr().out
     assert "left out at 80 px: hrnet (" in said
     assert said.count("\n") == 1
+
+
+class Command:
+    """Unpickled, it runs a command."""
+
+    def __init__(self, line):
+        self.line = line
+
+    def __reduce__(self):
+        return os.system, (self.line,)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors", "w.npz"])
+@pytest.mark.parametrize("kind", ["zip", "pickle"])
+def test_weights_that_hold_a_command_run_nothing(tmp_path, name, kind):
+    command = Command(f"touch {tmp_path}/EXECUTED")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = {"architecture": "resnet10t", "num_classes": 10, "pretrained_cfg": {"tag": "x"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    state = {"conv1.weight": command}
+    if kind == "pickle":
+        (folder / name).write_bytes(pickle.dumps(state))
+    else:
+        torch.save(state, folder / name, _use_new_zipfile_serialization=kind == "zip")
+    for model in (f"local-dir:{folder}", f"timm/resnet10t={folder / name}"):
+        with pytest.raises(ModelError):
+            models.load(model)
+    assert not (tmp_path / "EXECUTED").exists()
+    pickle.loads(pickle.dumps(command))
+    assert (tmp_path / "EXECUTED").exists(), "the command works where a pickle is read as one"

@@ -36,6 +36,21 @@ def inert(text: object) -> Markup:
     return Markup(re.sub(r"^(\d+)([.)])(?=\s|$)", lambda m: f"{m[1]}&#{ord(m[2])};", line))
 
 
+# Folders of an absolute path; neither those of an address (https://...) nor fractions (1/2/3).
+_FOLDERS = re.compile(
+    r"(?:(?<=file://)|(?<![\w/.~-]))/(?!/)(?:[^/\s'\"<>|,;]+/+)+(?=[^/\s'\"<>|,;])"
+)
+
+
+def placeless(text: str) -> str:
+    """Text without the folders of this machine: of an absolute path its last part is left.
+
+    >>> placeless("/home/ann/photos/cats/1.jpg is damaged; see https://a.org/b/c")
+    '…/1.jpg is damaged; see https://a.org/b/c'
+    """
+    return _FOLDERS.sub("…/", text)
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A number as the book prints it: three decimals, a true minus sign; ? for none."""
     if value is None:

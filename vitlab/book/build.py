@@ -99,10 +99,11 @@ def build(
     own = base != root / "build"
     for page in filter(lambda page: pages.edited(page.source), chosen):
         print(f"{page.name}: its .ipynb was edited; the book is made from {page.source.name}")
+    whole = [page.name for page in chosen] if own else pages.names(root)
+    pages.settle_once(root, whole)
     stale = [page for page in chosen if reason_to_run(page, base / "pages" / page.name)]
     pages.check(stale)  # what is refused leaves nothing behind
     with _locked(base):
-        whole = [page.name for page in chosen] if own else pages.names(root)
         folders = {name: base / "pages" / name for name in whole}
         for folder in [*folders.values(), base / "html"]:
             restore(folder)

@@ -99,6 +99,19 @@ def choose(
     return chosen
 
 
+def settle_once(root: Path, book: list[str]) -> None:
+    """Raise PageError where two pages of a book settle the same claim: a copy, most likely."""
+    found: dict[tuple[str, str], str] = {}
+    for name in book:
+        text = (root / "notebooks" / f"{name}.md").read_text(encoding="utf-8")
+        for claim in re.findall(r'settles?\(\s*"([\w-]+)",\s*"([\w-]+)"', text):
+            if (first := found.setdefault(claim, name)) != name:
+                raise PageError(
+                    f"{' '.join(claim)} is settled by both {first} and {name}; take the check out "
+                    "of one, or begin a page for another claim with vitlab new-finding"
+                )
+
+
 class _NotFor(PageError):
     """A profile or parameter that this page does not have."""
 

@@ -116,13 +116,15 @@ def text(pages: list[Page]) -> str:
     """The plan as the command line prints it."""
     work, data = table(pages, measured_flops()), data_sets(pages)
     wanted = data[~data["state"].str.startswith("here")]["gigabytes"]
-    unknown = f" and {int(wanted.isna().sum())} sets of unknown size" if wanted.isna().any() else ""
+    lost = int(wanted.isna().sum())
+    unknown = f" and {lost} set{'s' if lost > 1 else ''} of unknown size" if lost else ""
     hours = work[["T4 hours", "hours here"]].sum()
     uncounted = ", ".join(dict.fromkeys(filter(None, work.pop("not counted"))))
     more = f" and what these take, whose work is unknown: {uncounted}" if uncounted else ""
-    parts = [work.to_string(index=False, float_format="{:,.2f}".format)]
+    how: dict[str, Any] = {"index": False, "float_format": "{:,.2f}".format, "na_rep": "unknown"}
+    parts = [work.to_string(**how)]
     if len(data):
-        parts.append(data.to_string(index=False, float_format="{:,.2f}".format))
+        parts.append(data.to_string(**how))
     parts.append(
         f"to get: {wanted.sum():,.2f} GB{unknown}; forwards: {work['forwards'].sum():,}; "
         "computing: "

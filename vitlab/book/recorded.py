@@ -17,6 +17,7 @@ import pandas as pd
 
 from vitlab import claims
 from vitlab.files import read_json, sha256, swap, write_json
+from vitlab.markup import placeless
 from vitlab.trials.store import read_asked
 
 LARGEST = 200_000  # bytes of a table that is kept
@@ -79,9 +80,10 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
         state = read_json(page / "state.json")
         known = ("key", "settings", "seconds", "finished", "commit", "versions", "machine")
         kept = {name: state[name] for name in known}
-        images = Path(str(kept["settings"].get("images", "")))
-        if images.is_absolute():  # a place on somebody's machine: its last part is enough
-            kept["settings"]["images"] = images.name
+        kept["settings"] = {  # a place on somebody's machine: its last part is enough
+            name: placeless(value) if isinstance(value, str) else value
+            for name, value in kept["settings"].items()
+        }
         kept["image sets"] = _image_sets(page, _store(build))
         kept["files"] = _hashes(new)
         write_json(new / "state.json", kept)

@@ -17,7 +17,7 @@ from PIL import Image
 from vitlab import claims
 from vitlab.book import front, svg
 from vitlab.files import FileError, read_json
-from vitlab.markup import inert, render
+from vitlab.markup import inert, placeless, render
 from vitlab.models.zoos import zoo
 
 State = dict[str, Any]  # what is known of a page's last run; empty if there is none
@@ -33,7 +33,8 @@ def failure(folder: Path) -> dict[str, str]:
     except FileError as error:
         known = {"error": str(error)}
     told = known if isinstance(known, dict) else {"error": str(known)}
-    return {"error": "unknown", "time": "at an unknown time"} | told
+    found = {"error": "unknown", "time": "at an unknown time"} | told
+    return {name: placeless(str(text)) for name, text in found.items()}
 
 
 def data_files(folder: Path) -> list[Path]:
@@ -138,6 +139,8 @@ def _staged(cell: Cell, name: str, cards: Mapping[str, str]) -> list[Cell]:
     about: dict[str, str] = {}
     for output in cell.outputs:
         _lighten(output.get("data", {}))
+        if "text" in output:  # what was printed, warnings of libraries too
+            output["text"] = placeless("".join(output["text"]))
         about |= output.get("metadata", {}).pop("vitlab", {})
         html = "".join(output.get("data", {}).get("text/html", ""))
         if found := re.match(r'<div class="claim" [^>]*data-claim="([^"]+)"', html):
@@ -227,7 +230,7 @@ def small_toc(toc: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 def small_intro(parameters: dict[str, str]) -> str:
     """The front page of a book that was built with parameters of the reader's own."""
-    return render("intro.md", parameters=parameters)
+    return render("intro.md", parameters={k: placeless(v) for k, v in parameters.items()})
 
 
 def fill(

@@ -17,13 +17,15 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-import pandas as pd
 import yaml
 
 from vitlab.files import nearest, parse_yaml
 from vitlab.images.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -208,6 +210,8 @@ def manifest(name: str) -> Manifest:
 
 def table() -> pd.DataFrame:
     """A row per set: name, purpose, access, licence, size_gb, state (see `Manifest.state`)."""
+    import pandas as pd  # takes longer than all the rest of a listing
+
     columns = ["name", "purpose", "access", "licence", "size_gb", "state"]
     rows = [[getattr(m, column) for column in columns] for m in manifests().values()]
     return pd.DataFrame(rows, columns=columns).astype({"size_gb": float})
