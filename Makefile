@@ -9,13 +9,20 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: book pdf test check zoo bench notebooks clean full-clean
+.PHONY: venv book pdf test check zoo bench notebooks clean full-clean
 
 PYTHON ?= python3
 PROFILE ?= mini
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.ready
+# What the venv was made for, by content: a file that was only touched, by a checkout or a clock, sets
+# up nothing again. Its scripts hold the checkout's path and Python, so one that was moved is made anew;
+# a changed lock file is installed into the venv that is there, which a missing network leaves whole.
+HERE := $(shell { pwd; $(PYTHON) -V; } 2>&1 | cksum | tr ' ' -)
+NEEDS := $(shell cat requirements.lock pyproject.toml | cksum | tr ' ' -)
+STAMP := $(VENV)/.ready-$(HERE)-$(NEEDS)
+
+venv: $(STAMP)
 
 book: $(STAMP)
 	$(BIN)/vitlab build --profile $(PROFILE)
@@ -44,11 +51,11 @@ notebooks: $(STAMP)
 
 # uv installs three times as fast as pip; where it is not there, the venv gets one of its own, and where
 # that fails pip does it. PIP_FIND_LINKS, which pip reads by itself, is handed on to uv.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python >= 3.11 is needed, $(PYTHON) is `$(PYTHON) --version`; try make PYTHON=python3.11"; exit 1; }
 	@echo "setting up $(VENV) (once, a minute or two)"
-	@$(PYTHON) -m venv --clear $(VENV)
+	@ls $(VENV)/.ready-$(HERE)-* >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@uv=`command -v uv || { $(BIN)/python -m pip install -qq --disable-pip-version-check uv && echo $(BIN)/uv; } || true`; \
 	if [ -n "$$uv" ]; then \
 	  "$$uv" pip install --quiet --compile-bytecode --python $(BIN)/python $${PIP_FIND_LINKS:+--find-links "$$PIP_FIND_LINKS"} -r requirements.lock; \
@@ -57,7 +64,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  $(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock; \
 	  $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --editable .; \
 	fi
-	@touch $@
+	@rm -f $(VENV)/.ready*; touch $@
 
 clean:
 	rm -rf build/html build/_build build/src build/site.json

@@ -233,6 +233,22 @@ def test_on_a_terminal_a_page_has_one_line(monkeypatch):
 
 
 @pytest.mark.build
+def test_a_page_runs_in_this_python_and_a_long_error_is_told(
+    checkout, tmp_path, monkeypatch, capsys
+):
+    """Whatever kernel this machine calls python3."""
+    kernel = tmp_path / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text('{"argv": ["/bin/false"], "display_name": "P"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    write(checkout, "01-first", body="import sys; raise ValueError(sys.executable + 'x' * 200000)")
+    assert run(checkout, names=["01-first"]) == 1
+    told = capsys.readouterr().err
+    assert f"ValueError: {sys.executable}xxx" in told
+    assert len(told) > 200000
+
+
+@pytest.mark.build
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_stopped_in_the_middle_of_a_page_the_next_run_goes_on(checkout, how):
     # The page counts its own starts; what it wrote before the kill is there the second time.
@@ -555,6 +571,34 @@ def test_what_cannot_be_recorded_is_refused(checkout, tmp_path):
     assert not into.exists()
 
 
+def test_make_sets_up_again_for_another_content_or_place_alone(root, tmp_path):
+    """A checkout gives files new times; a venv knows its place."""
+
+    def stamp(place):
+        command = ["make", "-n", "venv", f"PYTHON={sys.executable}"]
+        said = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True).stdout
+        return re.findall(r"touch (\S+)", said)
+
+    place = tmp_path / "here"
+    place.mkdir()
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(root / name, place)
+    [first] = stamp(place)
+    (place / ".venv").mkdir()
+    (place / first).touch()
+    for name in ("requirements.lock", "pyproject.toml"):
+        os.utime(place / name, (2e9, 2e9))
+    assert stamp(place) == []
+    (place / "requirements.lock").write_text("torch==9\n")
+    [other] = stamp(place)
+    assert (
+        other.rpartition("-")[0].rpartition("-")[0] == first.rpartition("-")[0].rpartition("-")[0]
+    )
+    moved = place.rename(tmp_path / "there")
+    shutil.copy(root / "requirements.lock", moved)
+    assert stamp(moved) not in ([], [first])
+
+
 # --- what a run depends on ----------------------------------------------------------------------
 
 
@@ -608,7 +652,7 @@ def test_only_the_weights_and_manifests_that_a_page_names_count(root, monkeypatc
     before = page_keys(root)
     zoo = {**models.zoo()}
     zoo["mini/swin-0"] = {**zoo["mini/swin-0"], "sha256": "another", "group": "another"}
-    monkeypatch.setattr(models, "zoo", lambda: zoo)
+    monkeypatch.setattr("vitlab.models.zoos.zoo", lambda: zoo)
     named = {
         path.stem
         for path in (root / "notebooks").glob("*.md")
@@ -774,21 +818,22 @@ def test_a_swap_that_was_stopped_loses_nothing(tmp_path):
     assert (place / "x").read_text() == "newer"
 
 
-def quick(monkeypatch, source, target="pass"):
-    """Pages run by a program of one line instead of a kernel."""
-    program = (
-        "import sys, json, pathlib; where = pathlib.Path(sys.argv[2]); "
-        f"out = pathlib.Path(sys.argv[4], json.loads(sys.argv[3])['out']); {source}; {target}"
-    )
-    popen = subprocess.Popen
+def quick(monkeypatch, make=lambda out, environment: None):
+    """Pages run by a function instead of a kernel: make(out, environment)."""
 
-    def run(command, **options):
-        return popen([sys.executable, "-c", program, *command[3:]], **options)
+    class Quick:
+        def __init__(self, environment, folder):
+            self.environment, self.folder = environment, folder
 
-    monkeypatch.setattr(build.subprocess, "Popen", run)
+        def run(self, notebook, executed, parameters):
+            shutil.copy(notebook, executed)
+            make(self.folder / parameters["out"], self.environment)
+            return 9
 
+        def stop(self):
+            pass
 
-COPY = "where.write_bytes(pathlib.Path(sys.argv[1]).read_bytes()); (out / 'a.csv').write_text('1')"
+    monkeypatch.setattr(build, "Runner", Quick)
 
 
 def test_a_page_given_twice_runs_once_and_leaves_its_neighbours_work(checkout, monkeypatch, capsys):
@@ -797,7 +842,7 @@ def test_a_page_given_twice_runs_once_and_leaves_its_neighbours_work(checkout, m
     stale = checkout / "build" / "work" / "01-first-0123456789abcdef"
     for folder in (other, stale):
         folder.mkdir(parents=True)
-    quick(monkeypatch, COPY)
+    quick(monkeypatch)
     assert run(checkout, names=["01-first", "01-first"]) == 0
     assert capsys.readouterr().out.count("01-first: running") == 1
     assert other.exists()
@@ -805,17 +850,15 @@ def test_a_page_given_twice_runs_once_and_leaves_its_neighbours_work(checkout, m
 
 
 def test_the_pages_process_knows_the_store_and_the_sizes(checkout, monkeypatch):
-    asked = "import os; (out / 'env.json').write_text(json.dumps(dict(os.environ)))"
-    quick(monkeypatch, COPY, asked)
+    known = {}
+    quick(monkeypatch, lambda out, environment: known.update(environment))
     assert run(checkout, names=["01-first"], parameters={"n": "5"}) == 0
-    [path] = checkout.glob("build/custom/*/pages/01-first/env.json")
-    known = json.loads(path.read_text())
     assert known["VITLAB_TRIALS"] == str(checkout / "build" / "trials")
     assert known["VITLAB_PROFILES"] == str(checkout / "notebooks" / "profiles.yml")
 
 
 def test_a_full_disk_stops_one_page_not_the_others(checkout, monkeypatch, capsys):
-    quick(monkeypatch, COPY)
+    quick(monkeypatch)
     full = OSError(28, "No space left on device")
 
     def write_json(path, value):

@@ -1,10 +1,12 @@
 """Manifests, and downloads against a server on this machine that misbehaves on request."""
 
+import bz2
 import errno
 import gzip
 import hashlib
 import http.server
 import io
+import lzma
 import multiprocessing
 import os
 import re
@@ -125,6 +127,7 @@ class Server:
         self.after_cut: dict[str, bytes] = {}  # what the files become once one was cut
         self.ranges = True
         self.tags = True
+        self.lengths = True
         self.tag = ""  # the same for every file, if given
         self.kind = "application/octet-stream"
         self.statuses: list[int] = []  # answers before the first good one
@@ -156,7 +159,8 @@ class Server:
                 if start:
                     self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
                 self.send_header("Content-Type", outer.kind)
-                self.send_header("Content-Length", str(len(body) - start))
+                if outer.lengths:
+                    self.send_header("Content-Length", str(len(body) - start))
                 if outer.tags:
                     self.send_header("ETag", tag)
                 self.end_headers()
@@ -490,6 +494,121 @@ def test_no_archive_writes_outside_of_its_folder(tmp_path, name, content, messag
         download.unpack(tmp_path / name, tmp_path / "in")
     assert {p.name for p in tmp_path.iterdir()} == {"in", name}
     assert not Path("/tmp/vitlab-out.txt").exists()
+
+
+GOOD = tarred({f"{i}.txt": str(i).encode() * 700 for i in range(9)})
+CRC = bytearray(gzip.compress(GOOD))
+CRC[-5] ^= 1
+HEADER = bytearray(GOOD)  # of the fourth member
+HEADER[3 * (512 + 1024) + 10] ^= 1
+PAX = b"1000000 comment=" + b"x" * 999_983 + b"\n"
+
+
+def pax(n: int) -> bytes:
+    """An archive whose first member has n extended headers of about a million bytes."""
+    entry = entry_of("pax", tarfile.XHDTYPE)
+    entry.size = len(PAX)
+    padded = PAX + bytes(-len(PAX) % 512)
+    return n * (entry.tobuf(tarfile.USTAR_FORMAT) + padded) + GOOD
+
+
+def many_headers() -> bytes:
+    entry = entry_of("pax", tarfile.XHDTYPE)
+    entry.size = 11
+    return 5000 * (entry.tobuf(tarfile.USTAR_FORMAT) + b"11 a=bcdef\n".ljust(512, b"\0")) + GOOD
+
+
+def of_an_unknown_method() -> bytes:
+    content = bytearray(zipped({"a.txt": b"x"}))
+    for signature, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        content[content.index(signature) + place] = 77
+    return bytes(content)
+
+
+DAMAGED = {
+    "checksum.tar.gz": bytes(CRC),
+    "without-end.tar.gz": gzip.compress(GOOD)[:-8],
+    "length.tar.gz": gzip.compress(GOOD)[:-4] + b"\1\0\0\0",
+    "half.tar.gz": gzip.compress(GOOD)[:100],
+    "garbage.tar.gz": gzip.compress(GOOD) + b"garbage",
+    "checksum.tar": bytes(HEADER),
+    "between-members.tar": GOOD[: 3 * (512 + 1024)],
+    "within-a-member.tar": GOOD[: 3 * (512 + 1024) + 900],
+    "xz.tar": lzma.compress(GOOD)[:-20],
+    "bz2.tar": bz2.compress(GOOD)[:-20],
+    "empty.tar": b"",
+    "empty.zip": b"",
+    "large-header.tar.gz": gzip.compress(pax(3)),
+    "many-headers.tar.gz": gzip.compress(many_headers()),
+    "method.zip": of_an_unknown_method(),
+    "a-file-for-a-folder.zip": zipped({"a": b"x", "a/b": b"x"}),
+    "a-file-for-a-folder.tar": tarred({"a": b"x", "a/b": b"x"}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_archive_is_told_whatever_a_library_raises(tmp_path, name):
+    (tmp_path / "in").mkdir()
+    (tmp_path / name).write_bytes(DAMAGED[name])
+    with pytest.raises(DownloadError, match=name.replace(".", r"\.")):
+        download.unpack(tmp_path / name, tmp_path / "in")
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_a_whole_archive_is_unpacked_however_it_is_packed(tmp_path, pack):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "good.tar").write_bytes(pack(GOOD))
+    download.unpack(tmp_path / "good.tar", tmp_path / "in")
+    assert len(list((tmp_path / "in").iterdir())) == 9
+
+
+@pytest.mark.parametrize("name", ["checksum.tar.gz", "method.zip", "within-a-member.tar"])
+def test_a_damaged_archive_leaves_nothing_behind(cache, server, name):
+    offered(cache, server, DAMAGED[name], name, hash=None)
+    with pytest.raises(DownloadError, match="damaged"):
+        fetch.fetch("small")
+    assert left(cache) == {".downloads"}
+    assert not (cache / ".downloads" / "small" / name).exists()
+
+
+def test_a_file_that_nothing_shows_to_be_whole_is_refused(cache, server, small):
+    server.lengths = False
+    offered(cache, server, small, hash=None)
+    with pytest.raises(DownloadError, match="nothing would show that the file is whole"):
+        fetch.fetch("small")
+    offered(cache, server, small, hash=None, bytes=len(small))
+    server.cuts = [400]
+    assert fetch.fetch("small").is_dir(), "broken off, and gone on with: its length is known"
+    assert fetch.verify("small") == []
+
+
+@pytest.mark.parametrize("note", ["", "[]", '{"url"'])
+def test_a_lost_note_of_a_transfer_costs_only_time(cache, server, small, note):
+    server.cuts = [2000] * 20
+    server.ranges = False
+    with pytest.raises(DownloadError, match="broke off"):
+        fetch.fetch("small")
+    [path] = (cache / ".downloads" / "small").glob("*.part.json")
+    path.write_text(note)
+    server.cuts = []
+    assert fetch.fetch("small").is_dir()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"small": 1}', '{"small": {'])
+def test_damaged_records_of_hashes_are_named(cache, server, small, text):
+    offered(cache, server, small, hash=None)
+    fetch.fetch("small")
+    (cache / "hashes.json").write_text(text)
+    with pytest.raises(DataError, match=r"hashes\.json.*delete it"):
+        fetch.verify("small")
+
+
+def test_a_process_killed_amid_the_last_renames_loses_no_set(cache, server, small):
+    place = fetch.fetch("small")
+    place.rename(place.with_name(".old-small"))
+    server.files.clear()
+    assert fetch.fetch("small") == place
+    assert fetch.verify("small") == []
 
 
 def test_links_that_stay_inside_are_kept(tmp_path):

@@ -312,7 +312,7 @@ def book(root: Path) -> dict[str, Any]:
             return _seconds(lambda: subprocess.run(command, cwd=clone, env=environment, **quiet))
 
         subprocess.run(["git", "clone", "-q", str(root), str(clone)], **quiet)
-        install = make(".venv/.ready")
+        install = make("venv")
         first = make("book")
         pages = {
             p.parent.name: json.loads(p.read_text())

@@ -59,25 +59,41 @@ def papers(folder: Path | None = None) -> dict[str, dict[str, Any]]:
     FileError, with file and line, for what is no YAML.
     """
     folder = folder or papers_folder()
-    found = {}
-    for path in sorted(folder.glob("*.yml")):
-        paper = read_yaml(path)
-        if not isinstance(paper, dict):
-            raise ClaimError(f"{path} is not a mapping with id, title and claims")
-        missing = {"id", "title", "authors", "venue", "idea", "claims"} - set(paper)
-        if missing or paper["id"] != path.stem:
-            raise ClaimError(
-                f"{path}: {f'lacks {missing}' if missing else 'id is not the file name'}"
-            )
-        for entry in paper["claims"]:
-            _check_entry(path, entry)
-        ids = [claim["id"] for claim in paper["claims"]]
-        if len(ids) != len(set(ids)):
-            raise ClaimError(f"{path}: a claim id is used twice")
-        found[paper["id"]] = paper
+    paths = sorted(folder.glob("*.yml"))
+    found = {path.stem: _paper(path, path.stat().st_mtime_ns) for path in paths}
     if not found:
         raise ClaimError(f"no papers in {folder}")
     return found
+
+
+@cache
+def _paper(path: Path, changed: int) -> dict[str, Any]:
+    paper = read_yaml(path)
+    if not isinstance(paper, dict):
+        raise ClaimError(f"{path} is not a mapping with id, title and claims")
+    missing = {"id", "title", "authors", "venue", "idea", "claims"} - set(paper)
+    if missing or paper["id"] != path.stem:
+        raise ClaimError(f"{path}: {f'lacks {missing}' if missing else 'id is not the file name'}")
+    if not isinstance(paper["claims"], list):
+        raise ClaimError(f"{path}: claims is no list, but {paper['claims']!r}")
+    for entry in paper["claims"]:
+        _check_entry(path, entry)
+    ids = [claim["id"] for claim in paper["claims"]]
+    if len(ids) != len(set(ids)):
+        raise ClaimError(f"{path}: a claim id is used twice")
+    return paper
+
+
+def paper(name: str) -> dict[str, Any]:
+    """One paper with its claims, whatever the files of the others are like.
+
+    Raises ClaimError for an unknown one, and otherwise as `papers` does.
+    """
+    path = papers_folder() / f"{name}.yml"
+    if path.name != f"{name}.yml" or not path.is_file():
+        known = sorted(one.stem for one in papers_folder().glob("*.yml"))
+        raise ClaimError(f"unknown paper {name!r}{nearest(name, known)}")
+    return _paper(path, path.stat().st_mtime_ns)
 
 
 def _check_entry(path: Path, entry: Any) -> None:
@@ -105,13 +121,11 @@ def _check_entry(path: Path, entry: Any) -> None:
     primaries(entry)
 
 
-def claim(paper: str, claim_id: str) -> dict[str, Any]:
-    """One claim as the paper's file gives it. Raises ClaimError for an unknown paper or claim."""
-    if paper not in papers():
-        raise ClaimError(f"unknown paper {paper!r}{nearest(paper, list(papers()))}")
-    entries = {entry["id"]: entry for entry in papers()[paper]["claims"]}
+def claim(of: str, claim_id: str) -> dict[str, Any]:
+    """One claim as its paper's file gives it. Raises ClaimError for an unknown paper or claim."""
+    entries = {entry["id"]: entry for entry in paper(of)["claims"]}
     if claim_id not in entries:
-        raise ClaimError(f"{paper} has no claim {claim_id!r}{nearest(claim_id, list(entries))}")
+        raise ClaimError(f"{of} has no claim {claim_id!r}{nearest(claim_id, list(entries))}")
     return entries[claim_id]
 
 
@@ -322,7 +336,7 @@ def judged(found: Finding) -> dict[str, Any]:
     asked = {name: demands for name, demands in found.parts.items() if demands}
     if not asked and not found.remarks:
         raise ValueError(f"{where}: no checks, so say in a remark why it was not run")
-    reproduction = run.reproduces(papers()[found.paper])
+    reproduction = run.reproduces(paper(found.paper))
     parts = []
     for name, one in stated.items():
         if name in asked:
@@ -501,7 +515,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
     Raises ClaimError for what `settle` did not write, FileError for what is no JSON.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for path in sorted((folder / "claims").glob("*.json")):
         record = read_json(path)
         if not isinstance(record, dict) or not {"paper", "claim", "evidence"} <= set(record):

@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     build.add_argument("--no-site", action="store_true", help="run pages, do not render HTML")
     build.add_argument("--pdf", action="store_true", help="print the book into one PDF, too")
     build.add_argument(
+        "--verify", action="store_true", help="read all image files again, unchanged ones too"
+    )
+    build.add_argument(
         "--scheduler", default="", metavar="ADDRESS", help="of a Dask cluster, tcp://HOST:8786"
     )
 
@@ -108,6 +111,7 @@ def _build(given: argparse.Namespace) -> int:
         site=not given.no_site,
         scheduler=given.scheduler,
         pdf=given.pdf,
+        verify=given.verify,
     )
 
 

@@ -20,11 +20,13 @@ class FileError(ValueError):
 
 
 @contextmanager
-def whole(path: Path | str) -> Iterator[Path]:
+def whole(path: Path | str, lasting: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`; it becomes `path` when the block ends without an error.
 
     The reader of `path` sees the old file or the new one, never a part. After an error, a full disk
     included, the temporary file is removed and `path` is as it was.
+
+    lasting: whether that holds through a power cut, too; for what cannot be made again.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,20 +34,29 @@ def whole(path: Path | str) -> Iterator[Path]:
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield part
+        if lasting:
+            _to_disk(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def write_text(path: Path | str, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
-    with whole(path) as part:
+def _to_disk(path: Path) -> None:
+    """Wait until a file's content is on the disk: a new name can get there before it."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path | str, text: str, lasting: bool = False) -> None:
+    """Write `text` to `path`, whole or not at all; lasting: as in `whole`."""
+    with whole(path, lasting) as part:
         part.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path | str, value: Any) -> None:
+def write_json(path: Path | str, value: Any, lasting: bool = False) -> None:
     """Write `value` as JSON to `path`, whole or not at all. NaN is refused (ValueError)."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_text(path, text, lasting)
 
 
 def read_json(path: Path | str) -> Any:
@@ -56,6 +67,19 @@ def read_json(path: Path | str) -> Any:
         raise FileError(f"{path}, line {error.lineno}: {error.msg}") from None
     except UnicodeDecodeError as error:
         raise FileError(f"{path} is not text: {error}") from None
+    except RecursionError:
+        raise FileError(f"{path} is nested too deeply") from None
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """A value for a JSON file with a digest of the rest, so that `is_whole` notices a change."""
+    rest = {name: part for name, part in value.items() if name != "seal"}
+    return {**rest, "seal": digest(json.dumps(rest, sort_keys=True))}
+
+
+def is_whole(value: dict[str, Any]) -> bool:
+    """Whether a value is as it was `sealed`; one that never was is taken as it is."""
+    return value.get("seal") in (None, sealed(value)["seal"])
 
 
 # libyaml's loader gives the same, ten times as fast; a source build of PyYAML may lack it.
@@ -81,8 +105,14 @@ def read_yaml(path: Path | str) -> Any:
         raise FileError(f"{path} is not YAML: {error}") from None
 
 
-def swap(new: Path, place: Path) -> None:
-    """Put a finished folder in its place; the old one is kept until the new one is there."""
+def swap(new: Path, place: Path, lasting: bool = False) -> None:
+    """Put a finished folder in its place; the old one is kept until the new one is there.
+
+    lasting: as in `whole`.
+    """
+    for path in new.rglob("*") if lasting else ():
+        if path.is_file():
+            _to_disk(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     restore(place)
     old = _aside(place)

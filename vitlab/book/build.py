@@ -8,6 +8,7 @@ kept in ``build/trials``, which no run of a page clears.
 
 from __future__ import annotations
 
+import glob
 import os
 import platform
 import re
@@ -18,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -40,14 +41,17 @@ from vitlab.book.runner import Killed, RunError, Runner, Stopped
 from vitlab.files import (
     FileError,
     digest,
+    is_whole,
     read_json,
     read_yaml,
     restore,
+    sealed,
     sha256,
     swap,
     write_json,
     write_text,
 )
+from vitlab.images import contents
 from vitlab.markup import calling
 
 _PACKAGE = Path(__file__).parents[1]
@@ -58,7 +62,7 @@ class BuildError(ValueError):
 
 
 class SiteError(RuntimeError):
-    """A book that Jupyter Book cannot render; the last site stays."""
+    """A book that Jupyter Book cannot render."""
 
 
 @dataclass
@@ -80,6 +84,7 @@ def build(
     site: bool = True,
     scheduler: str = "",
     pdf: bool = False,
+    verify: bool = False,
 ) -> int:
     """Build the whole book, or some pages, and return the exit code: 0, or 1 if a page failed.
 
@@ -87,11 +92,14 @@ def build(
     another profile than mini, is a book of its own (see `place`) and leaves the main one alone.
     jobs: pages at a time, the number of cores if 0; they share the cores. scheduler: of a Dask
     cluster that does the pages' trials. pdf: whether the site is printed, too.
+    verify: whether all image files are read again, those that seem unchanged included.
 
     Before anything is run, raises PdfError where no browser can print it, and PageError for unknown
     pages, profiles and parameters.
     """
     root = root or pages.find_root()
+    if verify:
+        contents.forget()
     chosen = pages.choose(root, names or [], parameters or {}, profile)
     if pdf:
         printer.browser()
@@ -108,23 +116,31 @@ def build(
         for folder in [*folders.values(), base / "html"]:
             restore(folder)
         results = _run_all(root, base, chosen, jobs or _cores(), scheduler)
-        failed = [r for r in results if r.error]
+        failed = {r.page.name: r.error for r in results if r.error}
         states = {name: read_state(folder) for name, folder in folders.items()}
-        good = {name: folder for name, folder in folders.items() if states[name]}
-        settled = {name: claims.records(folder) for name, folder in good.items()}
-        kept = {n: [] if own else recorded.runs(n, root / "book" / "recorded") for n in whole}
-        for name, runs in kept.items():
-            settled[name] = settled.get(name, []) + [c for run in runs for c in run["claims"]]
-        records = claims.ledger(settled)
-        write_json(base / "ledger.json", records)
-        counts = {v: sum(r["verdict"] == v for r in records) for v in claims.VERDICTS}
-        print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
-        if site:
-            settings = {"profile": profile, **(parameters or {})} if own else {}
-            with calling(**_names(records) if parameters else {}):
-                _site(root, base, states, records, kept, settings, pdf)
-    for result in failed:
-        print(f"FAILED {result.page.name}: {result.error}", file=sys.stderr)
+        kept: dict[str, list[dict[str, Any]]] = {name: [] for name in whole}
+        settled: dict[str, list[dict[str, Any]]] = {name: [] for name in whole}
+        for name, folder in folders.items():
+            # What is damaged is named, and the rest of the book is made without it.
+            try:
+                settled[name] += claims.records(folder) if states[name] else []
+                kept[name] += [] if own else recorded.runs(name, root / "book" / "recorded")
+                settled[name] += [c for run in kept[name] for c in run["claims"]]
+            except (ValueError, OSError) as error:
+                failed.setdefault(name, str(error))
+        settings = {"profile": profile, **(parameters or {})} if own else {}
+        try:
+            records = claims.ledger(settled)
+            write_json(base / "ledger.json", records)
+            counts = {v: sum(r["verdict"] == v for r in records) for v in claims.VERDICTS}
+            print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
+            if site:
+                with calling(**_names(records) if parameters else {}):
+                    _site(root, base, states, records, kept, settings, pdf)
+        except (RuntimeError, ValueError, OSError) as error:  # told last, after its causes
+            failed["ledger and site"] = f"{error}; the last ones stay"
+    for name, why in failed.items():
+        print(f"FAILED {name}: {why}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -176,7 +192,9 @@ def _state(folder: Path) -> dict[str, Any]:
         state = read_json(folder / "state.json")
     except (OSError, FileError):
         return {}
-    return state if isinstance(state, dict) and {"parts", "files"} <= set(state) else {}
+    known = isinstance(state, dict) and is_whole(state)
+    whole = known and all(isinstance(state.get(name), dict) for name in ("parts", "files"))
+    return state if whole else {}
 
 
 def damaged(folder: Path, state: dict[str, Any]) -> list[str]:
@@ -231,9 +249,12 @@ def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: s
     waiting = deque(sorted(stale, key=lambda r: -r.state.get("seconds", 1e9)))
 
     def work(runner: Runner) -> None:
-        with suppress(IndexError):  # none is left
-            while True:
-                _run(root, base, waiting.popleft(), environment, runner)
+        while True:
+            try:
+                result = waiting.popleft()
+            except IndexError:  # none is left
+                return
+            _run(root, base, result, environment, runner)
 
     pool = ThreadPoolExecutor(max_workers=jobs)
     try:
@@ -257,10 +278,12 @@ def _run(
     started = time.monotonic()
     settable: Container[str] = ()
     try:
-        for other in (base / "work").glob(f"{page.name}-{'[0-9a-f]' * 16}"):
+        for other in (base / "work").glob(f"{glob.escape(page.name)}-{'[0-9a-f]' * 16}"):
             if other != work:
                 shutil.rmtree(other)
         (work / "out").mkdir(parents=True, exist_ok=True)
+        for half in (work / "out").rglob(".*.part*"):  # of a run that was killed while it wrote
+            half.unlink()
         notebook = jupytext.read(page.source)
         jupytext.write(notebook, work / "in.ipynb", fmt="ipynb")
         settable = pages.parameters(notebook)
@@ -280,15 +303,16 @@ def _run(
         }
         shutil.move(work / "run.ipynb", work / "out" / "page.ipynb")
         result.state["files"] = _files(work / "out")
-        write_json(work / "out" / "state.json", result.state)
+        write_json(work / "out" / "state.json", sealed(result.state))
         swap(work / "out", folder)
         shutil.rmtree(work)
         tqdm.write(f"{page.name}: done in {seconds:.0f} s, {peak} MB at most")
     except Stopped as stopped:
         result.error = str(stopped)
-    except (RunError, OSError) as error:
+    except Exception as error:  # whatever it is, it is this page's, and the others go on
+        known = isinstance(error, RunError | OSError)
         hint = _when_killed(page, settable) if isinstance(error, Killed) else ""
-        result.error = f"{error}{hint}"
+        result.error = f"{error}{hint}" if known else f"{type(error).__name__}: {error}"
         seconds = round(time.monotonic() - started)
         tqdm.write(f"{page.name}: failed after {seconds} s", file=sys.stderr)
         failure = {"error": result.error, "time": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -365,7 +389,7 @@ def _refresh_prose(page: Page, folder: Path) -> None:
         write_text(with_text, nbformat.writes(ran) + "\n")
         state = _state(folder)
         state["files"]["page.ipynb"] = sha256(with_text)
-        write_json(folder / "state.json", state)
+        write_json(folder / "state.json", sealed(state))
         print(f"{page.name}: text refreshed, nothing run again")
 
 
@@ -456,14 +480,13 @@ def _site(
     printed = printer.NAME if pdf else ""
     book.fill(staged / "book", records, folders, states, printed, own=bool(parameters))
     (staged / "book" / "api.md").write_text(api.markdown())
-    config = read_yaml(root / "_config.yml")
+    config, toc = pages.config(root), _toc(root)
     book.link(config, address)
     if not address:
         print(
             "no repository address (_config.yml, GITHUB_REPOSITORY): "
             "Colab and source links left out"
         )
-    toc = read_yaml(root / "book" / "_toc.yml")
     if parameters:
         toc = book.small_toc(toc, states)
     for chapter in (chapter for part in toc["parts"] for chapter in part["chapters"]):
@@ -503,7 +526,7 @@ def _site(
     built = base / "_build" / "html"
     if done.returncode or not (built / "index.html").exists():
         tail = "\n".join(log.read_text().splitlines()[-25:])
-        raise SiteError(f"Jupyter Book failed, the last site stays; {log} ends:\n{tail}")
+        raise SiteError(f"Jupyter Book failed; {log} ends:\n{tail}")
     _prune(built)
     (built / "data").mkdir(exist_ok=True)
     shutil.copy(base / "ledger.json", built / "data")
@@ -524,6 +547,20 @@ def _site(
     swap(built, site)
     write_text(stamp_file, _stamp(stamp, site))
     print(f"site: {site / 'index.html'}")
+
+
+def _toc(root: Path) -> dict[str, Any]:
+    """The book's table of contents. Raises FileError for what is none."""
+    path = root / "book" / "_toc.yml"
+    toc = read_yaml(path)
+    try:
+        named = [one["file"] for part in toc["parts"] for one in part["chapters"]]
+        whole = all(isinstance(name, str) for name in [toc["root"], *named])
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise FileError(f"{path} is no table of contents: root, and parts with chapters of files")
+    return toc
 
 
 def _names(records: list[dict[str, Any]]) -> dict[str, str]:

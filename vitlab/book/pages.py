@@ -6,11 +6,12 @@ import ast
 import fnmatch
 import json
 import math
-import os
 import platform
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from nbformat.v4 import new_code_cell
 
 from vitlab import claims, keys
 from vitlab.book import profiles
-from vitlab.files import digest, nearest, read_yaml, sha256, write_text
+from vitlab.files import FileError, digest, nearest, read_yaml, sha256, write_text
 
 _PACKAGE = Path(__file__).parents[1]
 _NOT_SETTABLE = ("profile", "out")
@@ -132,10 +133,23 @@ def parameters(notebook: nbformat.NotebookNode) -> dict[str, Any]:
     }
 
 
+def config(root: Path) -> dict[str, Any]:
+    """Jupyter Book's settings, of ``_config.yml``.
+
+    Raises FileError, with file and line, for a file that holds none.
+    """
+    path = root / "_config.yml"
+    found = read_yaml(path)
+    if not isinstance(found, dict):
+        raise FileError(f"{path} is not a mapping of settings to values")
+    if not isinstance(found.get("repository") or {}, dict):
+        raise FileError(f"{path}: repository is not a mapping with url")
+    return found
+
+
 def address(root: Path) -> str:
     """The repository's address as `_config.yml` gives it; empty if it gives none."""
-    config = read_yaml(root / "_config.yml")
-    return (config.get("repository") or {}).get("url") or ""
+    return (config(root).get("repository") or {}).get("url") or ""
 
 
 _INSTALL = """\
@@ -394,6 +408,7 @@ def _parts(
         "code": digest(*(syntax(cell.source) for cell in cells)),
         "parameters": digest(json.dumps(given, sort_keys=True)),
         "lock file": digest(*sorted(line.partition("#")[0].strip() for line in locked)),
+        "libraries": _installed(*locked),
         "Python": platform.python_version(),
         "device": settings.get("device") or best_device(),
         **modules,
@@ -406,6 +421,8 @@ def _parts(
     parts |= _weight_parts(chosen, literals) | _image_parts(chosen, literals)
     if "zoo" in used:  # vitlab.models.zoo: recipes and curves of all
         parts["zoo index"] = sha256(_PACKAGE / "zoo" / "index.json")
+    if "vitlab/looks.py" in modules:
+        parts["groups and colours"] = sha256(_PACKAGE / "zoo" / "groups.yml")
     if any(module.startswith("vitlab/images/") for module in modules):
         facts = sorted(f for f in (_PACKAGE / "images").iterdir() if f.suffix in (".csv", ".json"))
         parts["facts about ImageNet"] = digest(*map(sha256, facts))
@@ -418,16 +435,30 @@ def _parts(
     return parts
 
 
+@cache
+def _installed(*locked: str) -> str:
+    """The versions, as they are installed, of what a lock file names."""
+    names = sorted(filter(None, (re.split(r"[=<>~!;\[ #]", line)[0] for line in locked)))
+    return digest(*(f"{name} {_version(name)}" for name in names if not name.startswith("-")))
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
 def _asked(paper: str) -> str:
     """What a page asks of a paper's file: models, deciding checks, published numbers.
 
     Its words are put in when the site is made. A file that cannot be read is told by the page.
     """
     try:
-        known = claims.papers().get(paper, {})
-    except ValueError as error:
+        known = claims.paper(paper)
+    except (ValueError, OSError) as error:
         return digest(str(error))
-    asked = [[c["id"], c["primary"], c["published"]] for c in known.get("claims", ())]
+    asked = [[c["id"], c["primary"], c["published"]] for c in known["claims"]]
     return digest(json.dumps([known.get("models", []), asked], sort_keys=True, default=str))
 
 
@@ -474,6 +505,8 @@ def _weight_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
             about = {key: value for key, value in record.items() if key != "curve"}
             parts[f"weights of {model}"] = digest(about, sha256(ZOO / record["file"]))
     for name in names:
+        if name.startswith(("timm/", "hf-hub:")) and (commit := _cached(name)):
+            parts[f"hub revision of {name}"] = commit
         kind, path = _path_in(name)
         here = Path(path) if path else None
         if here and here.is_file():
@@ -486,40 +519,35 @@ def _weight_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
     return parts
 
 
+def _cached(model: str) -> str:
+    """The commit of the hub's weights that are here; empty if none are, or it is no such model."""
+    from vitlab.models import hub
+
+    try:
+        return hub.cached_commit(model)
+    except ValueError:  # told by `check`
+        return ""
+
+
 def _image_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
     """Image sets that settings or code name: their manifests, and what lies in their folders."""
     from vitlab.images import catalogue as datasets
+    from vitlab.images import contents
 
     parts = {}
     named = {part for text in chosen for part in datasets.several(text)}
     named |= {text for text in literals if datasets.is_set(text)}
     for part in sorted(named):
         if Path(part).is_absolute() and Path(part).is_dir():
-            parts[f"images in {Path(part).name}"] = _listing(Path(part))
+            parts[f"images in {Path(part).name}"] = contents.fingerprint(Path(part))
         elif datasets.is_set(part):
             name = datasets.set_name(part)
             subsets = sorted((datasets.manifests_folder() / "subsets").glob(f"{name}-*.txt"))
             known = repr(datasets.manifest(name))
             parts[f"data_manifests/{name}.yml"] = digest(known, *map(sha256, subsets))
             if datasets.available(name):
-                parts[f"images of {name}"] = _listing(datasets.path(name))
+                parts[f"images of {name}"] = contents.fingerprint(datasets.path(name))
     return parts
-
-
-def _listing(folder: Path) -> str:
-    """All files below a folder as a key: path, size, time of change, inode. Nothing is read."""
-    seen, lines = set(), []
-    for place, below, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:
-            below.clear()  # links may lead round in a circle
-            continue
-        seen.add(real)
-        for path in (Path(place, file) for file in files):
-            if path.exists():
-                s = path.stat()
-                name = path.relative_to(folder)
-                lines.append(f"{name} {s.st_size} {s.st_mtime_ns} {s.st_ino}")
-    return digest(*sorted(lines))
 
 
 def check(pages: list[Page]) -> None:

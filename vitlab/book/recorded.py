@@ -9,6 +9,7 @@ commit, versions, device, time). The hash of every kept file stands in ``state.j
 
 from __future__ import annotations
 
+import glob
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from vitlab import claims
-from vitlab.files import read_json, sha256, swap, write_json
+from vitlab.files import is_whole, read_json, restore, sealed, sha256, swap, write_json
 from vitlab.markup import placeless
 from vitlab.trials.store import read_asked
 
@@ -52,6 +53,12 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
     for page in pages:
         if (page / "failure.json").exists():
             raise RecordError(f"the last run of {page.name} in {build} failed; build it again")
+        state = read_json(page / "state.json")
+        if lost := [n for n, known in state["files"].items() if _sha256(page / n) != known]:
+            raise RecordError(
+                f"{page.name} in {build} is not as its run left it: {', '.join(lost)} differ; "
+                "build it again"
+            )
         models = _models(page)
         small = [m["name"] for m in models if m["classes"] == "stimuli"]
         if small or not models:
@@ -73,7 +80,8 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
             if trials.stat().st_size <= left:
                 shutil.copy(trials, new)
                 left -= trials.stat().st_size
-        shutil.copytree(page / "claims", new / "claims")
+        if (page / "claims").is_dir():
+            shutil.copytree(page / "claims", new / "claims")
         for name in ("models.json", "headline.json"):
             if (page / name).exists():
                 shutil.copy(page / name, new)
@@ -86,8 +94,8 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
         }
         kept["image sets"] = _image_sets(page, _store(build))
         kept["files"] = _hashes(new)
-        write_json(new / "state.json", kept)
-        swap(new, place)
+        write_json(new / "state.json", sealed(kept))
+        swap(new, place, lasting=True)
     return [page.name for page in pages]
 
 
@@ -105,6 +113,10 @@ def _hashes(place: Path) -> dict[str, str]:
         for path in files
         if path != place / "state.json"
     }
+
+
+def _sha256(path: Path) -> str:
+    return sha256(path) if path.is_file() else "no file"
 
 
 def _store(build: Path) -> Path:
@@ -134,21 +146,39 @@ def _models(page: Path) -> list[dict[str, Any]]:
 def runs(page: str, where: Path | None = None) -> list[dict[str, Any]]:
     """The recorded runs of a page: run, folder, state, models, claims (judged by today's rules).
 
-    Raises RecordError where a file is not the one that was recorded.
+    Raises RecordError where a file is not the one that was recorded, FileError, with file and
+    line, for what is no JSON.
     """
-    found = []
-    for path in sorted((where or folder()).glob(f"*/{page}/state.json")):
-        place, state = path.parent, read_json(path)
-        have, kept = _hashes(place), state.get("files", {})
-        if changed := sorted(name for name in {*have, *kept} if have.get(name) != kept.get(name)):
-            raise RecordError(
-                f"{place} is not what was recorded: {', '.join(changed)} differ; "
-                "restore it, or record the run again with vitlab record"
-            )
-        run = {"run": place.parent.name, "folder": place, "state": state, "models": _models(place)}
-        claims_ = [claims.judged(claims.read(one)) for one in sorted(place.glob("claims/*.json"))]
-        found.append({**run, "claims": [{**c, "recorded": run["run"]} for c in claims_]})
-    return found
+    where = where or folder()
+    for aside in where.glob(f"*/.old-{glob.escape(page)}"):  # a swap that was stopped
+        restore(aside.with_name(page))
+    return [_read(place) for place in sorted(where.glob(f"*/{glob.escape(page)}"))]
+
+
+def _read(place: Path) -> dict[str, Any]:
+    try:
+        state = read_json(place / "state.json")
+    except OSError as error:
+        raise RecordError(
+            f"{place / 'state.json'} cannot be read: {error.strerror}{_HEAL}"
+        ) from None
+    known = isinstance(state, dict) and {*_OF_STATE} <= set(state)
+    fits = known and all(isinstance(state[k], v) for k, v in _OF_STATE.items())
+    if not fits or not is_whole(state):
+        raise RecordError(f"{place / 'state.json'} is not what was recorded{_HEAL}")
+    have, kept = _hashes(place), state["files"]
+    if changed := sorted(name for name in {*have, *kept} if have.get(name) != kept.get(name)):
+        raise RecordError(f"{place} is not what was recorded: {', '.join(changed)} differ{_HEAL}")
+    run = {"run": place.parent.name, "folder": place, "state": state, "models": _models(place)}
+    claims_ = [claims.judged(claims.read(one)) for one in sorted(place.glob("claims/*.json"))]
+    return {**run, "claims": [{**c, "recorded": run["run"]} for c in claims_]}
+
+
+_HEAL = "; restore it, or record the run again with vitlab record"
+_OF_STATE: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("key", "finished", "commit", "versions", "machine"), str),
+    **{"seconds": (int, float), "settings": dict, "files": dict},
+}
 
 
 def table(page: str, name: str, where: Path | None = None) -> pd.DataFrame:

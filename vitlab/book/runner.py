@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import nbformat
+from ipykernel.kernelspec import write_kernel_spec
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
@@ -221,6 +223,11 @@ def _page(notebook: str, executed: str, parameters: Mapping[str, Any], say: Any)
 
     papermill.engines.papermill_engines.register("told", Told)
     try:
+        # Another "python3" of this machine's may be of another Python.
+        kernels = Path(executed).parent / "jupyter"
+        shutil.rmtree(kernels, ignore_errors=True)
+        write_kernel_spec(kernels / "kernels" / "python3")
+        os.environ["JUPYTER_PATH"] = str(kernels)
         papermill.execute_notebook(
             notebook,
             executed,

@@ -49,7 +49,7 @@ class File:
     into: str = ""
 
     def __post_init__(self) -> None:
-        if "/" in self.name:
+        if self.name != PurePosixPath(self.name).name or self.name.startswith("."):
             raise ValueError(f"name: {self.name!r} is a path, not a plain name")
         if not self.urls:
             raise ValueError("urls: needs an address")

@@ -125,7 +125,10 @@ def _decode(place: Path) -> Path:
         )
     stats = ((file, file.stat()) for file in files)
     source = digest(
-        *(f"{file.relative_to(place)} {s.st_size} {s.st_mtime_ns}" for file, s in stats)
+        *(
+            f"{file.relative_to(place)} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}"
+            for file, s in stats
+        )
     )
     kept = folder() / ".decoded" / f"cifar-10-{source}.npz"
     if kept.exists():

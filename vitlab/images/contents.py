@@ -6,15 +6,17 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import stat
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from vitlab.files import digest, write_text
+from vitlab.files import digest, sha256, write_text
 from vitlab.images import catalogue, jpeg
 from vitlab.images.errors import DataError
 from vitlab.images.images import FORMATS, as_rgb
@@ -30,23 +32,70 @@ def hashes(folder: Path, files: list[str]) -> list[str]:
 
     Raises DataError with the first file that is damaged or cannot be read.
     """
-    store = catalogue.folder() / ".hashes" / digest(folder.resolve())
-    known = _kept(store)
     states = {file: _state(folder / file) for file in files}
-    new = [file for file in files if known.get(file, [])[:-1] != states[file]]
-    now, problems = time.time_ns(), []
-    with ThreadPoolExecutor() as pool:
-        for file, (found, wrong) in zip(
-            new, pool.map(_read, (folder / f for f in new)), strict=True
-        ):
-            known[file] = [*states[file], found]
-            problems += [wrong] if wrong else []
+    found, problems = _known(folder, states, "", _read)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}; {_THEN}")
-    if new:
+    return found
+
+
+def fingerprint(folder: Path) -> str:
+    """All files below a folder as a key, by name and content; hidden ones do not count.
+
+    Files are read once, as for `hashes`. A folder of more than `LARGEST` bytes is not read: in it
+    size, time of change and inode stand for the content.
+
+    Raises DataError for a file that cannot be read.
+    """
+    states = {file: _state(folder / file) for file in _below(folder)}
+    if sum(size for size, *_ in states.values()) > LARGEST:
+        return digest(*(f"{name} {s} {m} {i}" for name, (s, m, _, i) in states.items()))
+    found, problems = _known(folder, states, "all", _whatever)
+    if problems:
+        raise DataError(problems[0])
+    return digest(*(f"{name} {content}" for name, content in zip(states, found, strict=True)))
+
+
+LARGEST = 20_000_000_000
+Reader = Callable[[Path], tuple[str, str]]  # a file -> its SHA-256, and what is wrong with it
+
+
+def _known(
+    folder: Path, states: dict[str, list[int]], kind: str, read: Reader
+) -> tuple[list[str], list[str]]:
+    """The hash of each file, as kept where it is unchanged; and what is wrong with those read."""
+    store = catalogue.folder() / ".hashes" / digest(folder.resolve(), *filter(None, [kind]))
+    known = _kept(store)
+    new = [file for file in states if known.get(file, [])[:-1] != states[file]]
+    now, problems = time.time_ns(), []
+    with ThreadPoolExecutor() as pool:
+        paths = (folder / file for file in new)
+        for file, (found, wrong) in zip(new, pool.map(read, paths), strict=True):
+            known[file] = [*states[file], found]
+            problems += [wrong] if wrong else []
+    if new and not problems:
         _keep(store, {f: kept for f, kept in known.items() if now - max(kept[1:3]) > _SETTLED})
-    return [known[file][-1] for file in files]
+    return [known[file][-1] for file in states], problems
+
+
+def _below(folder: Path) -> list[str]:
+    """Relative paths of the files below a folder, sorted; links are followed, each place once."""
+    seen, found = set(), []
+    for place, below, files in os.walk(folder, followlinks=True):
+        below[:] = [name for name in below if not name.startswith(".")]
+        if (real := os.path.realpath(place)) in seen:
+            below.clear()  # links may lead round in a circle
+            continue
+        seen.add(real)
+        paths = (os.path.join(place, name) for name in files if not name.startswith("."))
+        found += [os.path.relpath(path, folder) for path in paths if os.path.isfile(path)]
+    return sorted(found)
+
+
+def forget() -> None:
+    """Have all files read again, whatever is known of them."""
+    shutil.rmtree(catalogue.folder() / ".hashes", ignore_errors=True)
 
 
 def _kept(store: Path) -> dict[str, list]:
@@ -81,6 +130,14 @@ def _read(path: Path) -> tuple[str, str]:
     except OSError as error:
         return "", f"{path} cannot be read: {error.strerror}"
     return hashlib.sha256(content).hexdigest(), problem(path, content)
+
+
+def _whatever(path: Path) -> tuple[str, str]:
+    """The SHA-256 of a file of any kind, and why it cannot be read; see `Reader`."""
+    try:
+        return sha256(path), ""
+    except OSError as error:
+        return "", f"{path} cannot be read: {error.strerror}"
 
 
 def problem(path: Path, content: bytes) -> str:

@@ -6,8 +6,10 @@ page is not taken for an archive, and no archive writes outside of the folder it
 
 from __future__ import annotations
 
+import bz2
 import errno
-import json
+import gzip
+import lzma
 import os
 import shutil
 import stat
@@ -15,31 +17,34 @@ import sys
 import tarfile
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
-from vitlab.files import write_json
+from vitlab.files import FileError, read_json, write_json
 
 _ATTEMPTS = 5  # without a byte gained
 _CHUNK = 1 << 16  # what a transfer that breaks off loses at most
 _MOST_MEMBERS = 5_000_000
+_LARGEST_HEADER = 1 << 18  # bytes; of a member's name, owner, times and attributes
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DownloadError(RuntimeError):
     """A download or an archive that failed; what was there before is as it was."""
 
 
-def resuming(part: Path, length: int | None = None) -> Callable[..., None]:
+def resuming(part: Path, length: int | None = None, checked: bool = False) -> Callable[..., None]:
     """A downloader for `pooch.retrieve`: it fills `part`, going on where it ends, then moves it.
 
     part: ``NAME.part`` beside the file, kept when a transfer fails. length: in bytes, as published.
+    checked: whether the content is compared with a hash afterwards.
 
     The downloader raises DownloadError for an answer other than success, a web page in the file's
-    place, another length, too little room, and a transfer that broke off five times without gain.
+    place, another length, a file that nothing shows to be whole (neither hash nor length is known),
+    too little room, and a transfer that broke off five times without gain.
     """
 
     def download(url: str, target: str, _: Any) -> None:
@@ -50,7 +55,7 @@ def resuming(part: Path, length: int | None = None) -> Callable[..., None]:
                 print(f"{part.stem}: {last}; trying again", file=sys.stderr)
                 time.sleep(_pause(without_gain))
             try:
-                _stream(url, part, length)
+                _stream(url, part, length, checked)
                 break
             except _Again as error:
                 last = str(error)
@@ -64,7 +69,7 @@ def resuming(part: Path, length: int | None = None) -> Callable[..., None]:
 
 def was_resumed(part: Path) -> bool:
     """Whether what was last downloaded by way of `part` came in more than one transfer."""
-    return bool(json.loads(_note(part).read_text())["resumed"])
+    return bool(_noted(part).get("resumed", True))
 
 
 class _Again(Exception):
@@ -84,14 +89,23 @@ def _note(part: Path) -> Path:
     return part.with_name(part.name + ".json")
 
 
-def _stream(url: str, part: Path, expected: int | None) -> None:
+def _noted(part: Path) -> dict[str, Any]:
+    """What is known of the transfer that `part` is from; nothing where that is lost."""
+    try:
+        note = read_json(_note(part))
+    except (OSError, FileError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _stream(url: str, part: Path, expected: int | None, checked: bool) -> None:
     """Bring `part` to the full length, going on where it ends if the server still has that file."""
     import requests
     from tqdm import tqdm
 
     name = part.name.removesuffix(".part")
     have = _size(part)
-    note = json.loads(_note(part).read_text()) if have and _note(part).exists() else {}
+    note = _noted(part) if have else {}
     headers = {"Accept-Encoding": "identity"}
     if have and note.get("url") == url and note.get("tag"):
         headers |= {"Range": f"bytes={have}-", "If-Range": note["tag"]}
@@ -127,6 +141,14 @@ def _stream(url: str, part: Path, expected: int | None) -> None:
                 raise DownloadError(
                     f"the server's file has {total} bytes, the published one has {expected}"
                 )
+            total = expected if total is None else total
+            # Sent in chunks, it ends with an empty one.
+            in_chunks = "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
+            if total is None and not checked and not in_chunks:
+                raise DownloadError(
+                    "the server does not tell the file's length, and its manifest has neither "
+                    "hash nor bytes: nothing would show that the file is whole"
+                )
             check_room(part.parent, (total or 0) - have, f"for {name}")
             if have == 0:
                 part.unlink(missing_ok=True)  # before the note tells of the new version
@@ -147,6 +169,9 @@ def _stream(url: str, part: Path, expected: int | None) -> None:
         raise _Again(f"the transfer broke off after {_size(part)} bytes: {error}") from None
     if total is not None and have < total:
         raise _Again(f"the transfer broke off after {have} of {total} bytes")
+    if total is not None and have > total:
+        part.unlink(missing_ok=True)
+        raise DownloadError(f"the server sent {have} bytes, more than the {total} of the file")
     if have == 0:
         raise _Again("the server sent nothing")
 
@@ -191,7 +216,7 @@ def disk_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _FULL:
             raise
         raise DownloadError(
             f"the disk of {place} is full; nothing that was whole is lost, what was downloaded is "
@@ -209,8 +234,9 @@ def unpack(archive: Path, target: Path, only: str = "", cap: int = 1_000_000_000
     only: a folder of the archive; what is in it is taken, without its name. cap: the most bytes.
 
     Raises DownloadError for absolute paths, ``..``, links that lead out, paths through links,
-    devices, encrypted members, more than `cap` bytes or 5,000,000 members, an archive without the
-    folder `only`, and damaged archives.
+    devices, encrypted members, more than `cap` bytes or 5,000,000 members, headers of more than
+    256 kB, an archive without the folder `only`, and archives that are damaged or cut, to the last
+    byte and checksum.
     """
     if not hasattr(tarfile, "data_filter"):
         raise DownloadError(
@@ -218,29 +244,76 @@ def unpack(archive: Path, target: Path, only: str = "", cap: int = 1_000_000_000
         )
     try:
         taken = (_unzip if archive.name.endswith(".zip") else _untar)(archive, target, only, cap)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise DownloadError(f"{archive.name} is damaged or unsafe: {error}") from None
+    except DownloadError:
+        raise
+    except Exception as error:  # tarfile, zipfile and their decompressors raise all sorts
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise
+        why = str(error) or type(error).__name__
+        raise DownloadError(f"{archive.name} is damaged or unsafe: {why}") from None
     if not taken:
         raise DownloadError(f"{archive.name} holds nothing" + (f" in {only}" if only else ""))
 
 
+class _Unpacked:
+    """A tar archive's bytes as `tarfile` reads them: members in small steps, a header at once."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.last = file, b""
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        self.last = self._file.read(size)
+        return self.last
+
+    def finish(self) -> None:
+        """Read on to the end, where decompressors compare length and checksum.
+
+        `tarfile` takes a damaged header for the end: there have to be zeros.
+        """
+        if self.last != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it breaks off, or a header in it is damaged")
+        while self._file.read(_CHUNK):
+            pass
+
+
+def _opened(archive: Path) -> BinaryIO:
+    """The tar archive in a file, which may be compressed."""
+    with open(archive, "rb") as file:
+        start = file.read(6)
+    opener = next((o for magic, o in _COMPRESSED.items() if start.startswith(magic)), open)
+    return opener(archive, "rb")
+
+
+_COMPRESSED: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
+
+
 def _untar(archive: Path, target: Path, only: str, cap: int) -> int:
     taken = total = 0
-    with tarfile.open(archive, "r:*") as tar:
-        for count, member in enumerate(tar):
-            name = _inside(archive, member.name, only)
-            total += member.size
-            _check_cap(archive, count, total, cap)
-            if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-                raise DownloadError(f"{archive.name}: {member.name} is a device")
-            if name is None:
-                continue
-            if member.islnk():
-                member = member.replace(linkname=_inside(archive, member.linkname, only) or "")
-            _check_parent(archive, target, name)
-            tar.extract(member.replace(name=name), target, filter="data")
-            taken += member.isreg()
-            tar.members = []  # type: ignore[attr-defined]  # else it keeps every header in memory
+    with _opened(archive) as file:
+        content: Any = _Unpacked(file)
+        with tarfile.open(fileobj=content, mode="r:") as tar:
+            for count, member in enumerate(tar):
+                name = _inside(archive, member.name, only)
+                total += member.size
+                _check_cap(archive, count, total, cap)
+                if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+                    raise DownloadError(f"{archive.name}: {member.name} is a device")
+                if name is None:
+                    continue
+                if member.islnk():
+                    member = member.replace(linkname=_inside(archive, member.linkname, only) or "")
+                _check_parent(archive, target, name)
+                tar.extract(member.replace(name=name), target, filter="data")
+                taken += member.isreg()
+                tar.members = []  # type: ignore[attr-defined]  # else it keeps every header
+        content.finish()
     return taken
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vitlab.files import write_json
+from vitlab.files import FileError, read_json, restore, swap, write_json
 from vitlab.images.catalogue import (
     SUFFIXES,
     File,
@@ -89,15 +88,26 @@ def tree(place: Path) -> str:
 
 def _recorded(name: str) -> dict[str, str]:
     """The hashes of a set seen on first download: file name or "tree" -> hash."""
+    return _all_recorded().get(name, {})
+
+
+def _all_recorded() -> dict[str, dict[str, str]]:
     path = folder() / "hashes.json"
-    return json.loads(path.read_text()).get(name, {}) if path.exists() else {}
+    heal = "delete it to take the sets that are here for the right ones"
+    try:
+        known = read_json(path) if path.exists() else {}
+    except FileError as error:
+        raise DataError(f"{error}; {heal}") from None
+    if not isinstance(known, dict) or not all(isinstance(v, dict) for v in known.values()):
+        raise DataError(f"{path} holds no hashes by set; {heal}")
+    return known
 
 
 def _record(name: str, seen: dict[str, str]) -> None:
-    path = folder() / "hashes.json"
     with _locked("hashes.json"):
-        known = json.loads(path.read_text()) if path.exists() else {}
-        write_json(path, {**known, name: {**known.get(name, {}), **seen}})
+        known = _all_recorded()
+        now = {**known, name: {**known.get(name, {}), **seen}}
+        write_json(folder() / "hashes.json", now, lasting=True)
 
 
 def _acceptance(m: Manifest) -> str:
@@ -150,6 +160,7 @@ def fetch(name: str, again: bool = False) -> Path:
     if offline():
         raise DataError(f"image set {name} is not here, and VITLAB_OFFLINE forbids to download it")
     with _locked(name):
+        restore(folder() / name)  # where a process was killed amid its last renames
         if available(name) and not again:  # another process fetched it while this one waited
             return folder() / name
         with disk_errors(folder()):
@@ -183,14 +194,9 @@ def _fetch(m: Manifest) -> Path:
                 f"{m.name}: the files in the download are not those that belong to it: expected "
                 f"tree {m.tree}, got {found}; {_acceptance(m)}"
             )
-        old = folder() / f".{m.name}.old"
-        shutil.rmtree(old, ignore_errors=True)
         if place.is_symlink():
             place.unlink()
-        elif place.exists():
-            place.rename(old)
-        new.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
+        swap(new, place)
     except DownloadError:
         for file in m.files:
             if not file.hash:  # what could not be told apart from a good file before
@@ -215,7 +221,8 @@ def _download(m: Manifest, file: File, waiting: Path) -> str:
     for url in file.urls:
         for attempt in (1, 2):
             try:
-                downloader = resuming(part, file.bytes)
+                checked = bool(known or m.tree)
+                downloader = resuming(part, file.bytes, checked)
                 pooch.retrieve(url, known, file.name, waiting, downloader=downloader)
                 return known or f"sha256:{pooch.file_hash(str(target))}"
             except DownloadError as error:

@@ -315,12 +315,29 @@ def _short(error: BaseException) -> str:
 
 def _commit(repo: str, revision: str, config: dict[str, Any]) -> str:
     """The commit of the cached snapshot that a load has used; empty if unknown."""
+    if not repo:
+        return ""
     names = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
     for filename in (config.get("hf_hub_filename") or names[0], *names, "config.json"):
         found = huggingface_hub.try_to_load_from_cache(repo, filename, revision=revision or None)
         if isinstance(found, str):  # .../snapshots/<commit>/<filename>
             return Path(found).parts[-1 - len(Path(filename).parts)]
     return ""
+
+
+def cached_commit(name: str) -> str:
+    """The commit of the cached snapshot that a model's name stands for without a network.
+
+    Empty for weights that are not in the cache, or not the hub's. Raises ModelError as `select`.
+    """
+    [full] = select(name)
+    wanted, _, revision = full.partition("@")
+    if "=" in full or not wanted.startswith(("timm/", "hf-hub:")):
+        return ""
+    if wanted.startswith("hf-hub:"):
+        return _commit(wanted.removeprefix("hf-hub:"), revision, {})
+    config = timm_config(wanted.removeprefix("timm/")).to_dict()
+    return _commit(config.get("hf_hub_id") or "", revision, config)
 
 
 def _load_checkpoint(wanted: str, path: Path) -> Model:

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from vitlab.files import FileError, read_json
 
 ZOO = Path(__file__).parents[1] / "zoo"
 
 
 @cache
 def zoo() -> dict[str, dict[str, Any]]:
-    """The index of the zoos: name -> arch, group, seed, accuracy, file, hash, classes, config."""
+    """The index of the zoos: name -> arch, group, seed, accuracy, file, hash, classes, config.
+
+    Raises FileError, with file and line, for an index that is none.
+    """
     path = ZOO / "index.json"
     if not path.exists():
         return {}
-    index = json.loads(path.read_text())
-    return {
-        name: {**index["zoos"][name.partition("/")[0]], **entry}
-        for name, entry in index["models"].items()
-    }
+    index = read_json(path)
+    try:
+        found = {
+            name: {**index["zoos"][name.partition("/")[0]], **entry}
+            for name, entry in index["models"].items()
+        }
+        lacking = [name for name, record in found.items() if _OF_RECORD - set(record)]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise FileError(f"{path} is no index of the zoos: {error!r}; {_HEAL}") from None
+    if lacking:
+        missing = ", ".join(sorted(_OF_RECORD - set(found[lacking[0]])))
+        raise FileError(f"{path}: {lacking[0]} lacks {missing}; {_HEAL}")
+    return found
+
+
+_OF_RECORD = {"arch", "classes", "config", "file", "group", "seed", "sha256"}
+_HEAL = "restore it from the repository"

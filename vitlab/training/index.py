@@ -8,7 +8,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from vitlab.files import whole, write_json, write_text
+from vitlab.files import read_json, whole, write_json, write_text
 from vitlab.models import zoos
 from vitlab.training.recipe import Recipe, recipes
 
@@ -16,7 +16,7 @@ from vitlab.training.recipe import Recipe, recipes
 def curves() -> dict[str, list[dict[str, float]]]:
     """Training curves by model: images shown so far, loss of that batch, accuracy when watched."""
     path = zoos.ZOO / "curves.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def answers() -> dict[str, str]:
@@ -26,7 +26,7 @@ def answers() -> dict[str, str]:
     what a stated accuracy can be checked by without them.
     """
     path = zoos.ZOO / "answers.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def publish(recipe: Recipe, record: dict[str, Any], work: Path) -> None:
@@ -34,7 +34,7 @@ def publish(recipe: Recipe, record: dict[str, Any], work: Path) -> None:
     entry = {k: v for k, v in record.items() if k not in ("curve", "stamp", "answers")}
     zoos.ZOO.mkdir(exist_ok=True)
     with FileLock(work / "index.lock"):  # two trainings may end at once
-        with whole(zoos.ZOO / record["file"]) as part:
+        with whole(zoos.ZOO / record["file"], lasting=True) as part:
             part.write_bytes((work / record["file"]).read_bytes())
         told = curves() | {recipe.name: record["curve"]}
         lines = (f" {json.dumps(name)}: {json.dumps(told[name])}" for name in _sorted(told))
@@ -46,11 +46,11 @@ def publish(recipe: Recipe, record: dict[str, Any], work: Path) -> None:
                 right | answers() | {recipe.name: record["answers"]["given"]},
             )
         path = zoos.ZOO / "index.json"
-        index = json.loads(path.read_text()) if path.exists() else {"zoos": {}, "models": {}}
+        index = read_json(path) if path.exists() else {"zoos": {}, "models": {}}
         index["zoos"][recipe.zoo] = {"classes": recipe.classes, "config": recipe.config}
         entries = index["models"] | {recipe.name: entry}
         index["models"] = {name: entries[name] for name in _sorted(entries)}
-        write_json(path, index)
+        write_json(path, index, lasting=True)
     zoos.zoo.cache_clear()
 
 

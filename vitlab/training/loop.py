@@ -8,7 +8,7 @@ weights.
 from __future__ import annotations
 
 import fnmatch
-import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from vitlab.files import digest, nearest, sha256, whole, write_json
+from vitlab.files import FileError, digest, nearest, read_json, sha256, whole, write_json
 from vitlab.models.hub import load
 from vitlab.models.identity import fingerprint
 from vitlab.models.model import Model
@@ -138,13 +138,11 @@ def train(recipe: Recipe, work: Path, stop_after: int = 0) -> dict[str, Any]:
     )
     objective = _objective(recipe, origins)
     step, curve, seconds, stream = 0, [], 0.0, None
-    if checkpoint_file.exists():
-        saved = torch.load(checkpoint_file, map_location=device, weights_only=True)
-        if saved["stamp"] == stamp:
-            model.net.load_state_dict(saved["net"])
-            optimiser.load_state_dict(saved["optimiser"])
-            step, curve, seconds = saved["step"], saved["curve"], saved["seconds"]
-            stream = saved["stream"].cpu()
+    if saved := _broken_off(checkpoint_file, stamp, device):
+        model.net.load_state_dict(saved["net"])
+        optimiser.load_state_dict(saved["optimiser"])
+        step, curve, seconds = saved["step"], saved["curve"], saved["seconds"]
+        stream = saved["stream"].cpu()
 
     started = saved_at = time.monotonic()
     bar = tqdm(
@@ -183,7 +181,7 @@ def train(recipe: Recipe, work: Path, stop_after: int = 0) -> dict[str, Any]:
             bar.set_postfix({"loss": f"{loss.item():.3f}", source.watched: f"{score:.3f}"})
         if time.monotonic() - saved_at > _CHECKPOINT_SECONDS or step == stop_after:
             saved_at = time.monotonic()
-            with whole(checkpoint_file) as part:
+            with whole(checkpoint_file, lasting=True) as part:
                 torch.save(
                     {
                         "stamp": stamp,
@@ -205,13 +203,29 @@ def train(recipe: Recipe, work: Path, stop_after: int = 0) -> dict[str, Any]:
     return record
 
 
+def _broken_off(checkpoint: Path, stamp: str, device: str) -> dict[str, Any] | None:
+    """The checkpoint of a training of this very stamp; None if there is none, or a damaged one."""
+    if not checkpoint.exists():
+        return None
+    try:
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        return saved if saved["stamp"] == stamp else None
+    except Exception as error:  # torch raises all sorts at what is no checkpoint
+        print(f"{checkpoint} is damaged ({error}); training begins anew", file=sys.stderr)
+        return None
+
+
 def _finished(recipe: Recipe, work: Path, stamp: str) -> dict[str, Any] | None:
     """The record of a training that is finished and of this very stamp; None if there is none."""
     record_file, weights = (work / f"{recipe.name}.{end}" for end in ("json", "safetensors"))
     if not (record_file.exists() and weights.exists()):
         return None
-    record = json.loads(record_file.read_text())
-    return record if (record["stamp"], record["sha256"]) == (stamp, sha256(weights)) else None
+    try:
+        record = read_json(record_file)
+        kept = record["stamp"], record["sha256"]
+    except (FileError, KeyError, TypeError):  # a damaged one: trained again
+        return None
+    return record if kept == (stamp, sha256(weights)) else None
 
 
 def finish(recipe: Recipe, model: Model, work: Path, **facts: Any) -> dict[str, Any]:
@@ -224,7 +238,7 @@ def finish(recipe: Recipe, model: Model, work: Path, **facts: Any) -> dict[str, 
         k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
         for k, v in model.net.state_dict().items()
     }
-    with whole(path) as part:
+    with whole(path, lasting=True) as part:
         save_file(half, part)
     model.net.load_state_dict(half)
     given, right = answers(model, source, "test", source.tested)
@@ -244,7 +258,7 @@ def finish(recipe: Recipe, model: Model, work: Path, **facts: Any) -> dict[str, 
     }
     if not recipe.images.startswith("stimuli/"):  # which anybody can render and ask again
         record["answers"] = {"given": digits(given), "right": digits(right)}
-    write_json(path.with_suffix(".json"), record)
+    write_json(path.with_suffix(".json"), record, lasting=True)
     return record
 
 

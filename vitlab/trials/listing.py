@@ -43,7 +43,10 @@ def users(root: Path) -> dict[str, list[str]]:
         lists += build.glob(f"{depth}interactive/*/trials.json")
         for path in sorted(lists):
             page = path.parts[-2] if path.parts[-2] != "out" else path.parts[-3].rpartition("-")[0]
-            for key in read_json(path):
+            keys = read_json(path)
+            if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+                raise FileError(f"{path} is no list of keys; build {page} again")
+            for key in keys:
                 if page not in found.setdefault(key, []):
                     found[key].append(page)
     return found
@@ -72,6 +75,8 @@ def _row(place: Path, pages: list[str]) -> dict[str, Any]:
     try:
         about = read_json(place / "about.json")
     except (OSError, FileError):
+        about = None
+    if not isinstance(about, dict):
         about = {"what": "unknown: about.json is missing or damaged"}
     used = place.stat().st_mtime  # set by the store whenever a run asks for the key
     return {

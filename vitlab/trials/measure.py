@@ -7,6 +7,7 @@ engine keeps trials: under a key of everything that can change it, the function'
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ def collect(
         time on a CPU.
 
     Models that agree on geometry share the decoded pixels. Raises StoreError where results cannot
-    be written.
+    be written, ValueError for a body that does not give a value for each image.
     """
     index = torch.arange(len(images)) if index is None else torch.as_tensor(index)
     code = keys.function(body), keys.house(__name__)
@@ -78,7 +79,8 @@ def collect(
 
         for piece, places in enumerate(store.pieces(len(index))):
             chosen = index[places.start : places.stop]
-            kept = {name: entry.get(piece) for name, entry in entries.items()}
+            fits = partial(_of, len(places))
+            kept = {name: entry.get(piece, fits) for name, entry in entries.items()}
             for one in kept.values():
                 seen(len(chosen) if one is not None else 0)
             for kind in dict.fromkeys(net.geometry for net in models):
@@ -91,6 +93,11 @@ def collect(
                 for key, value in kept[net.name].items():
                     found.setdefault((net.name, *key), []).append(value)
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _of(n: int, found: Any) -> bool:
+    """Whether what was kept is values of `n` items by key."""
+    return isinstance(found, dict) and all(len(values) == n for values in found.values())
 
 
 def _measured(
@@ -111,6 +118,11 @@ def _measured(
         for net in alike:
             for key, values in body(net, shown).items():
                 place = key if isinstance(key, tuple) else (key,)
+                if len(values) != len(part):
+                    raise ValueError(
+                        f"{body.__name__} gives {len(values)} values of {key!r} for {len(part)} "
+                        f"images of {net.name}; it has to give one for each image"
+                    )
                 found[net.name].setdefault(place, []).append(values.detach().cpu())
             seen(len(part))
     return {
@@ -130,7 +142,7 @@ def keep(make: Callable[..., Any], *of: Any, also: Any = None, about: str = "") 
     models = [one for one in of if isinstance(one, Model)]
     said = {"what": make.__name__, "model": ", ".join(net.name for net in models), "images": about}
     entry = store.Entry(parts, said)
-    found = entry.get(0)
+    found = entry.get(0, lambda kept: isinstance(kept, dict) and kept.keys() == {"made"})
     if found is None:
         entry.put(0, {"made": make(*of)})
         found = entry.get(0)  # as it will be read: arrays come back as tensors

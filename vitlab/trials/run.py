@@ -78,7 +78,8 @@ def run(
     for p, members in enumerate(pieces):
         shape = len(models), len(conditions), len(members)
         blocks.append({name: np.zeros(shape, kind) for name, kind in VALUES.items()})
-        if absent := [one for one in series if not one.read(p, blocks[p])]:
+        about = models, images, conditions, members
+        if absent := [one for one in series if not one.read(p, *about, blocks[p])]:
             missing[p] = absent
     places: dict[int, list[int]] = {p: [] for p in missing}
     for i in order:
@@ -175,9 +176,19 @@ class _Series:
     conditions: list[int]
     entry: store.Entry
 
-    def read(self, piece: int, block: Answers) -> bool:
-        """Fill in a piece from the store; whether it was there."""
-        rows = self.entry.rows(piece)
+    def read(
+        self,
+        piece: int,
+        models: Sequence[Model],
+        images: Images,
+        conditions: Sequence[Condition],
+        members: range,
+        block: Answers,
+    ) -> bool:
+        """Fill in a piece from the store; whether it was there, a row per image and condition."""
+        empty = self.rows(models, images, conditions, members, block)
+        asked = empty.drop(columns=list(VALUES))
+        rows = self.entry.rows(piece, lambda kept: _same(kept, asked))
         if rows is None:
             return False
         for name, values in block.items():
@@ -196,6 +207,14 @@ class _Series:
         mine = {k: values[self.model, self.conditions][None] for k, values in block.items()}
         shown = [conditions[c] for c in self.conditions]
         return _table([models[self.model]], images, shown, members, mine)
+
+
+def _same(kept: pd.DataFrame, asked: pd.DataFrame) -> bool:
+    """Whether kept rows are of the models, conditions and images asked for, in that order."""
+    whole = len(kept) == len(asked) and {*asked, *VALUES} <= {*kept}
+    return whole and all(
+        np.array_equal(kept[name].astype(asked[name].dtype), asked[name]) for name in asked
+    )
 
 
 def _table(

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import re
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ import pandas as pd
 import torch
 
 from vitlab import keys
-from vitlab.files import digest, whole, write_json
+from vitlab.files import FileError, digest, read_json, whole, write_json
 
 PIECE = 256  # items in a piece; never the batch size, so that another batch size can resume
 _NAME = re.compile(r"piece-(\d{6})-([0-9a-f]{16})\.(parquet|pt)")
@@ -47,6 +49,9 @@ def asked() -> list[str]:
     return list(_asked)
 
 
+Fits = Callable[[Any], bool]
+
+
 class Entry:
     """One kept result, in pieces of `PIECE` items.
 
@@ -62,21 +67,29 @@ class Entry:
         _asked[self.key] = None
         try:
             self.place.mkdir(parents=True, exist_ok=True)
-            if not (self.place / "about.json").exists():
+            if not self._is_told():
                 made = datetime.now(UTC).isoformat(timespec="seconds")
                 write_json(self.place / "about.json", {**about, "created": made})
             os.utime(self.place)  # last used
         except OSError as error:
             raise StoreError(f"results cannot be written to {self.place}: {error}") from None
 
-    def _content(self, piece: int) -> bytes | None:
+    def _is_told(self) -> bool:
+        try:
+            return isinstance(read_json(self.place / "about.json"), dict)
+        except (OSError, FileError):
+            return False
+
+    def _read(self, piece: int, kind: str, read: Callable[[io.BytesIO], Any], fits: Fits) -> Any:
         for path in sorted(self.place.glob(f"piece-{piece:06d}-*")):
-            found = _NAME.fullmatch(path.name)
-            content = path.read_bytes()
-            if found and hashlib.sha256(content).hexdigest()[:16] == found[2]:
-                return content
-            warnings.warn(f"{path} is damaged: measured again", stacklevel=3)
-            path.unlink()
+            name, content = _NAME.fullmatch(path.name), _bytes(path)
+            if name and name.groups()[1:] == (hashlib.sha256(content).hexdigest()[:16], kind):
+                with suppress(Exception):  # a reader raises all sorts at what is no such file
+                    found = read(io.BytesIO(content))
+                    if fits(found):
+                        return found
+            warnings.warn(f"{path} is damaged: measured again", stacklevel=4)
+            _remove(path)
         return None
 
     def _put(self, piece: int, content: bytes, kind: str) -> None:
@@ -96,10 +109,12 @@ class Entry:
         table.to_parquet(buffer, compression="zstd", index=False)
         self._put(piece, buffer.getvalue(), "parquet")
 
-    def rows(self, piece: int) -> pd.DataFrame | None:
-        """A piece of trials, None if it is not there or not whole."""
-        content = self._content(piece)
-        return None if content is None else pd.read_parquet(io.BytesIO(content))
+    def rows(self, piece: int, fits: Fits = lambda rows: True) -> pd.DataFrame | None:
+        """A piece of trials, None if it is not there, not whole, or does not fit.
+
+        fits: whether it holds what is asked for; one that does not is named and removed.
+        """
+        return self._read(piece, "parquet", pd.read_parquet, fits)
 
     def put(self, piece: int, values: Any) -> None:
         """Keep tensors and plain values in dicts, lists and tuples."""
@@ -107,10 +122,23 @@ class Entry:
         torch.save(_tensors(values), buffer)
         self._put(piece, buffer.getvalue(), "pt")
 
-    def get(self, piece: int) -> Any:
-        """What was kept by `put`; None if it is not there or not whole."""
-        content = self._content(piece)
-        return None if content is None else torch.load(io.BytesIO(content), weights_only=True)
+    def get(self, piece: int, fits: Fits = lambda values: True) -> Any:
+        """What was kept by `put`; None as in `rows`."""
+        return self._read(piece, "pt", partial(torch.load, weights_only=True), fits)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return b"" if path.is_dir() else path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error}") from None
+
+
+def _remove(path: Path) -> None:
+    try:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except OSError as error:
+        raise StoreError(f"{path} is damaged and cannot be removed: {error}") from None
 
 
 def _tensors(values: Any) -> Any:
@@ -139,6 +167,7 @@ def save_asked(out: Path) -> None:
 def read_asked(out: Path) -> list[str]:
     """The keys that a page's last run has used; none if that is not known."""
     try:
-        return list(json.loads((out / "trials.json").read_text()))
-    except (OSError, ValueError):
+        keys_ = read_json(out / "trials.json")
+    except (OSError, FileError):
         return []
+    return [key for key in keys_ if isinstance(key, str)] if isinstance(keys_, list) else []

@@ -1,0 +1,374 @@
+"""Files that are empty, cut, flipped, of another type or gone: made again, or named."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import Means
+from test_build import checkout, quick, write  # noqa: F401  a fixture
+
+from vitlab import claims, files
+from vitlab import images as data
+from vitlab.book import build, pages, recorded
+from vitlab.conditions import CLEAN, patchdrop
+from vitlab.models import Model, zoos
+from vitlab.statistics import Interval, mean
+from vitlab.statistics.check import measured
+from vitlab.trials import listing, measure, store
+from vitlab.trials.run import run as evaluate
+
+
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "flipped": flipped,
+    "binary": lambda content: b"\xff\xfe\x00",
+    "list": lambda content: b"[]",
+    "number": lambda content: b"1",
+}
+NOT_YAML = {**DAMAGE, "half": lambda content: b"a: [1,\n", "flipped": lambda content: b"a: [1,\n"}
+damages = pytest.mark.parametrize("how", DAMAGE)
+
+
+# --- trials ---------------------------------------------------------------------------------------
+
+
+class Counting(Means):
+    """Means that counts the images it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown = 0
+
+    def forward(self, x):
+        self.shown += len(x)
+        return super().forward(x)
+
+
+def brightness(net, batch):
+    return {"mean": batch.pixels.mean((1, 2, 3)), "score": net.logits(batch.pixels)}
+
+
+def made():
+    return {"a": torch.arange(3)}
+
+
+DROPS = [CLEAN, *patchdrop.random([0.25, 0.5], (8, 8), seed=1)]
+
+
+def results(images):
+    """What the engine, a page's function and a page's own making give; and images shown."""
+    net = Model("net", Counting(), "CNN", "stimuli", "w")
+    trials = evaluate([net], images, DROPS)
+    values = measure.collect(brightness, [net], images)
+    return (trials, values, measure.keep(made)), net.net.shown
+
+
+def agree(found, before):
+    pd.testing.assert_frame_equal(found[0], before[0])
+    assert found[1].keys() == before[1].keys()
+    assert all(torch.equal(found[1][key], before[1][key]) for key in before[1])
+    assert torch.equal(found[2]["a"], before[2]["a"])
+
+
+@pytest.fixture(autouse=True)
+def short_pieces(monkeypatch):
+    monkeypatch.setattr(store, "PIECE", 8)
+
+
+@damages
+def test_every_damaged_file_of_the_store_is_made_again(trial_store, recwarn, how):
+    images = data.load("stimuli", n=12)
+    before, _ = results(images)
+    whole = {path: path.read_bytes() for path in trial_store.rglob("*") if path.is_file()}
+    assert len(whole) == 11, "four results of seven pieces"
+    for path, content in whole.items():
+        if (damaged := DAMAGE[how](content)) == content:
+            continue
+        path.write_bytes(damaged)
+        found, shown = results(images)
+        agree(found, before)
+        assert shown <= 2 * 8, "that piece, at both levels, and nothing else"
+        assert path.read_bytes() == content or path.name == "about.json"
+        assert listing._row(path.parent, [])["what"][:7] != "unknown"
+    agree(results(images)[0], before)
+    assert {path for path in trial_store.rglob("*") if path.is_file()} == set(whole)
+    named = " ".join(str(warning.message) for warning in recwarn)
+    assert all(path.name in named for path in whole if path.name != "about.json")
+    assert results(images)[1] == 0
+
+
+def stray(path, content):
+    """A file with a right hash in its name that is not what belongs here."""
+    kind, number = path.suffix, path.name.split("-")[1]
+    return path.with_name(f"piece-{number}-{hashlib.sha256(content).hexdigest()[:16]}{kind}")
+
+
+def test_a_whole_piece_of_something_else_is_not_taken(trial_store, tmp_path, recwarn):
+    images = data.load("stimuli", n=12)
+    before, _ = results(images)
+    pieces = sorted(trial_store.glob("*/piece-*"))
+    contents = {path: path.read_bytes() for path in pieces}
+    rows = tmp_path / "rows.parquet"
+    for path in pieces:
+        others = [c for p, c in contents.items() if p.suffix == path.suffix and p != path]
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+            for wrong in (
+                table[:-1],
+                pd.concat([table, table]),
+                table.assign(image=0),
+                table[::-1],
+                table.assign(model="another"),
+                table.drop(columns="label"),
+            ):
+                wrong.to_parquet(rows, index=False)
+                others.append(rows.read_bytes())
+        for other in others:
+            path.unlink(missing_ok=True)
+            stray(path, other).write_bytes(other)
+            agree(results(images)[0], before)
+            assert sorted(trial_store.glob("*/piece-*")) == pieces
+    pieces[0].unlink()
+    pieces[0].mkdir()
+    agree(results(images)[0], before)
+    assert str(pieces[0]) in " ".join(str(warning.message) for warning in recwarn)
+
+
+# --- the book -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def book(checkout, monkeypatch):  # noqa: F811
+    """A checkout whose pages run in no time and settle a claim."""
+
+    def settle(out, environment):
+        (out / "table.csv").write_text("n\n1\n")
+        (out / "trials.json").write_text('["key"]')
+        if out.parent.name.startswith("01-first"):
+            kept = claims.Run("photos", ["net"], "40 images")
+            gap = mean([0.2, 0.3] * 20)
+            found = claims.Finding(
+                *("naseer2021", "occlusion-salient", kept),
+                parts={"": [[measured("gap", gap > 0)]]},
+                facts=[("share", Interval(0.5, 0.4, 0.6, 40), "")],
+            )
+            claims.settle(found, out)
+
+    quick(monkeypatch, settle)
+    return checkout
+
+
+def run(place, **options):
+    return build.build(root=place, jobs=1, **{"site": False, **options})
+
+
+def broken(path, how, damage=DAMAGE):
+    """Damage a file for a while: the damages that change it."""
+    content = path.read_bytes()
+    if damage[how](content) == content:
+        return False
+    path.write_bytes(damage[how](content))
+    return True
+
+
+@damages
+def test_a_damaged_page_is_run_again_and_no_other(book, capsys, how):
+    assert run(book) == 0
+    ledger = (book / "build" / "ledger.json").read_bytes()
+    folder = book / "build" / "pages" / "01-first"
+    names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    assert len(names) == 6, names
+    for name in sorted(names):
+        content = (folder / name).read_bytes()
+        if not broken(folder / name, how):
+            continue
+        capsys.readouterr()
+        assert run(book) == 0
+        said = capsys.readouterr().out
+        assert "01-first: running" in said, name
+        assert "02-second: up to date" in said
+        assert name.name in said or name.name == "state.json"
+        if name.name not in ("state.json", "page.ipynb"):
+            assert (folder / name).read_bytes() == content
+        assert (book / "build" / "ledger.json").read_bytes() == ledger
+    (book / "build" / "ledger.json").write_bytes(DAMAGE[how](ledger))
+    (folder / "failure.json").write_bytes(DAMAGE[how](b'{"error": "x"}'))
+    assert run(book) == 0
+    assert (book / "build" / "ledger.json").read_bytes() == ledger
+
+
+@damages
+def test_a_damaged_recorded_run_is_named_and_the_book_goes_on(book, capsys, how):
+    assert run(book) == 0
+    folder = book / "build" / "pages" / "01-first"
+    where = book / "book" / "recorded" / "a-run" / "01-first"
+    where.mkdir(parents=True)
+    shutil.copy(folder / "table.csv", where)
+    shutil.copytree(folder / "claims", where / "claims")
+    state = json.loads((folder / "state.json").read_text())
+    state = files.sealed({**state, "files": recorded._hashes(where)})
+    (where / "state.json").write_text(json.dumps(state))
+    assert run(book) == 0
+    write(book, "02-second", body="pass")
+    for path in sorted(path for path in where.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        if not broken(path, how):
+            continue
+        capsys.readouterr()
+        assert run(book) == 1, path
+        said = capsys.readouterr()
+        assert "FAILED 01-first: " in said.err
+        assert path.name in said.err
+        assert "FAILED 02-second" not in said.err
+        assert "ledger: " in said.out
+        path.write_bytes(content)
+    where.rename(where.with_name(".old-01-first"))  # a swap that was stopped
+    assert [one["run"] for one in recorded.runs("01-first", where.parents[1])] == ["a-run"]
+
+
+@pytest.mark.parametrize("how", NOT_YAML)
+@pytest.mark.parametrize("name", ["book/_toc.yml", "_config.yml"])
+def test_what_the_site_is_made_by_is_named_and_the_pages_are_run(book, capsys, name, how):
+    if how == "flipped":
+        return
+    broken(book / name, how, NOT_YAML)
+    assert run(book, site=True) == 1
+    said = capsys.readouterr()
+    assert "01-first: done" in said.out
+    assert "02-second: done" in said.out
+    assert f"FAILED ledger and site: {book / name}" in said.err
+    assert ("line 2" in said.err) == (how == "half")
+
+
+@pytest.fixture
+def own_papers(tmp_path, root, monkeypatch):
+    place = tmp_path / "papers"
+    shutil.copytree(root / "book" / "papers", place)
+    monkeypatch.setenv("VITLAB_PAPERS", str(place))
+    claims.papers.cache_clear()
+    yield place
+    claims.papers.cache_clear()
+
+
+@pytest.mark.parametrize("how", NOT_YAML)
+def test_a_damaged_paper_is_named_and_stops_no_page_of_another(book, own_papers, capsys, how):
+    broken(own_papers / "kim2022.yml", how, NOT_YAML)
+    assert run(book) == 1
+    said = capsys.readouterr()
+    assert "01-first: done" in said.out
+    assert f"FAILED ledger and site: {own_papers / 'kim2022.yml'}" in said.err
+    assert claims.claim("naseer2021", "occlusion-salient")["id"] == "occlusion-salient"
+    with pytest.raises(ValueError, match=r"kim2022\.yml"):
+        claims.claim("kim2022", "x")
+
+
+@pytest.mark.parametrize("how", [*DAMAGE, "mapping", "lacking"])
+def test_a_damaged_index_of_the_zoo_is_named(tmp_path, monkeypatch, how):
+    content = (zoos.ZOO / "index.json").read_bytes()
+    more = {
+        "flipped": lambda content: content.replace(b'"models"', b'"nodels"'),
+        "mapping": lambda content: b'{"models": {"mini/a": 1}, "zoos": {"mini": {}}}',
+        "lacking": lambda content: b'{"models": {"mini/a": {}}, "zoos": {"mini": {}}}',
+    }
+    (tmp_path / "index.json").write_bytes((DAMAGE | more)[how](content))
+    monkeypatch.setattr(zoos, "ZOO", tmp_path)
+    with pytest.raises(files.FileError, match=r"index\.json"):
+        zoos.zoo.__wrapped__()
+
+
+@damages
+def test_a_damaged_list_of_trials_stops_pruning_and_names_its_file(tmp_path, how):
+    path = tmp_path / "build" / "pages" / "01-first" / "trials.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('["aaaa", "bbbb"]')
+    broken(path, how)
+    if how == "list":
+        assert listing.users(tmp_path) == {}
+        return
+    with pytest.raises(files.FileError, match=r"trials\.json"):
+        listing.prune(tmp_path)
+
+
+# --- what goes wrong while a book is built --------------------------------------------------------
+
+
+def test_any_error_of_a_page_is_its_own(book, monkeypatch, capsys):
+    real = build.jupytext.write
+
+    def fails(notebook, path, **how):
+        if "01-first" in str(path):
+            raise IndexError("no such cell")
+        real(notebook, path, **how)
+
+    monkeypatch.setattr(build.jupytext, "write", fails)
+    assert run(book) == 1
+    said = capsys.readouterr()
+    assert "FAILED 01-first: IndexError: no such cell" in said.err
+    assert "02-second: done" in said.out
+
+
+def test_the_first_cause_is_told_first(book, monkeypatch, capsys):
+    def full(path, value):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(build, "write_json", full)
+    assert run(book) == 1
+    last = [line for line in capsys.readouterr().err.splitlines() if line.startswith("FAILED")]
+    assert [line.split(":")[0] for line in last] == [
+        "FAILED 01-first", "FAILED 02-second", "FAILED ledger and site",
+    ]  # fmt: skip
+    assert "state.json" in last[0]
+
+
+def test_half_a_file_of_a_killed_run_is_not_published(book):
+    [page] = pages.choose(book, ["01-first"], {})
+    out = book / "build" / "work" / f"01-first-{page.key}" / "out" / "claims"
+    out.mkdir(parents=True)
+    (out / ".naseer2021.occlusion-salient.77.part.parquet").write_bytes(b"half")
+    assert run(book) == 0
+    assert not [path for path in book.rglob("*.part*") if "recorded" not in path.parts]
+
+
+def test_without_git_a_page_has_no_commit(book, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert run(book) == 0
+    assert build.read_state(book / "build" / "pages" / "01-first")["commit"] == "no commit"
+
+
+def test_a_page_name_is_no_pattern(book):
+    write(book, "0[1-9]-first")
+    other = book / "build" / "work" / f"01-first-{'0' * 16}"
+    other.mkdir(parents=True)
+    assert run(book, names=["0[1-9]-first"]) == 0
+    assert other.exists()
+
+
+def test_the_first_page_of_a_small_book_may_fail(book, monkeypatch):
+    quick(monkeypatch, lambda out, environment: 1 / 0)
+    assert run(book, names=["01-first"], parameters={"n": "5"}) == 1
+    [folder] = book.glob("build/custom/*/pages/01-first")
+    assert "ZeroDivisionError" in json.loads((folder / "failure.json").read_text())["error"]
+
+
+def test_what_lasts_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    events = []
+    monkeypatch.setattr(files.os, "fsync", lambda number: events.append("on the disk"))
+    real = files.os.replace
+    monkeypatch.setattr(files.os, "replace", lambda a, b: events.append("named") or real(a, b))
+    files.write_json(tmp_path / "a.json", {}, lasting=True)
+    assert events == ["on the disk", "named"]
+    (tmp_path / "new" / "below").mkdir(parents=True)
+    (tmp_path / "new" / "below" / "x").touch()
+    files.swap(tmp_path / "new", tmp_path / "place", lasting=True)
+    assert events == ["on the disk", "named", "on the disk"]
+    assert Path(tmp_path / "place" / "below" / "x").exists()

@@ -1,0 +1,307 @@
+"""A number is never stale: what can change it has it measured anew, and nothing else does."""
+
+import json
+import os
+import shutil
+from functools import partial
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from conftest import photograph
+from test_build import PAGE, checkout  # noqa: F401  a fixture
+
+from vitlab import images as data
+from vitlab import keys
+from vitlab.book import build, pages
+from vitlab.conditions import CLEAN, Condition, patchdrop
+from vitlab.images import contents
+from vitlab.models import Model
+from vitlab.trials import measure
+from vitlab.trials.run import run
+
+
+class Counting(torch.nn.Module):
+    """A network of 1,000 classes that counts the images it was shown."""
+
+    def __init__(self, kind=torch.nn.ReLU):
+        super().__init__()
+        self.act, self.scale = kind(), torch.nn.Parameter(torch.linspace(0, 1, 1000))
+        self.shown = 0
+
+    def forward(self, x):
+        self.shown += len(x)
+        return self.act(x.mean((2, 3)).sum(1, keepdim=True)) * self.scale
+
+
+CONFIG = {"input_size": (3, 32, 32), "crop_pct": 0.9, "interpolation": "bilinear"}
+CONFIG |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
+def shown(images, conditions=(CLEAN,), kind=torch.nn.ReLU, weights="w", **how):
+    """How many images are shown to a network by a run of the engine."""
+    config = CONFIG | how.pop("config", {})
+    net = Model("net", Counting(kind), "CNN", "imagenet", weights, config)
+    run([net], images, list(conditions), **how)
+    return net.net.shown
+
+
+@pytest.fixture
+def place(checkout, monkeypatch):  # noqa: F811
+    """A checkout with a page whose images and models are asked for."""
+    path = checkout / "notebooks" / "01-first.md"
+    more = 'images = "stimuli"\nhard = "stimuli"\nmodels = "mini/vit-0"'
+    path.write_text(PAGE.format(title="Page", body="").replace('images = "stimuli"', more))
+    monkeypatch.setenv("VITLAB_DATA", str(checkout / "sets"))
+    monkeypatch.setattr(contents, "_SETTLED", 0)
+    return checkout
+
+
+@pytest.fixture
+def folder(place):
+    """Five bitmaps, all of one size in bytes, of classes that labels.txt names."""
+    where = place / "sets" / "imagenet-a"
+    for i, name in enumerate(["fish/a.bmp", "fish/b.bmp", "other/a.bmp", "other/b.bmp"]):
+        photograph(where / name, i)
+    photograph(where / "other" / "deeper" / "c.bmp", 4)
+    (where / "labels.txt").write_text("fish 0\nother 1\n")
+    return where
+
+
+def reason(place, given, kept):
+    """Why a page would be run that was run before with these parameters; kept: its folder."""
+    [page] = pages.choose(place, ["01-first"], given)
+    if not (kept / "state.json").exists():
+        kept.mkdir()
+        (kept / "state.json").write_text(json.dumps({"parts": page.parts, "files": {}}))
+    return build.reason_to_run(page, kept)
+
+
+def pixel(path):
+    """Another pixel, with the old size and times."""
+    content, times = bytearray(path.read_bytes()), path.stat()
+    content[-20] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def exchanged(folder):
+    (folder / "fish/a.bmp").rename(folder / "kept")
+    (folder / "fish/b.bmp").rename(folder / "fish/a.bmp")
+    (folder / "kept").rename(folder / "fish/b.bmp")
+
+
+def class_renamed(folder):
+    (folder / "fish").rename(folder / "my fish")
+    (folder / "labels.txt").write_text("my fish 0\nother 1\n")
+
+
+CHANGES = {
+    "a pixel": lambda f: pixel(f / "fish/a.bmp"),
+    "exchanged": exchanged,
+    "added": lambda f: photograph(f / "fish/c.bmp", 7),
+    "removed": lambda f: (f / "fish/b.bmp").unlink(),
+    "renamed": lambda f: (f / "fish/b.bmp").rename(f / "fish/c.bmp"),
+    "another class": lambda f: (f / "fish/b.bmp").rename(f / "other/c.bmp"),
+    "class renamed": class_renamed,
+    "labels corrected": lambda f: (f / "labels.txt").write_text("fish 0\nother 2\n"),
+}
+DEEPER = {
+    "a pixel, deeper": lambda f: pixel(f / "other/deeper/c.bmp"),
+    "added, deeper": lambda f: photograph(f / "other/deeper/d.bmp", 8),
+    "removed, deeper": lambda f: (f / "other/deeper/c.bmp").unlink(),
+}
+
+
+def touched(folder):
+    for path in folder.rglob("*"):
+        os.utime(path)
+
+
+def copied(folder):
+    shutil.copytree(folder, folder.with_name("copy"))
+    shutil.rmtree(folder)
+    folder.with_name("copy").rename(folder)
+
+
+UNCHANGED = {
+    "touched": touched,
+    "copied": copied,
+    "hidden": lambda f: (f / ".DS_Store").write_text("x"),
+    "left alone": lambda f: None,
+}
+
+
+@pytest.mark.parametrize("how", [*CHANGES, *DEEPER, *UNCHANGED])
+def test_images(place, folder, tmp_path, how):
+    """A set given by its folder, by its name, and as a further set of the page."""
+    own = [{"images": str(folder)}, {"images": "imagenet-a"}, {"hard": str(folder)}]
+    for k, given in enumerate(own):
+        assert reason(place, given, tmp_path / f"page{k}") == ""
+    assert shown(data.load(folder)) == 4
+    before = data.own(folder).fingerprint
+    {**CHANGES, **DEEPER, **UNCHANGED}[how](folder)
+    why = [reason(place, given, tmp_path / f"page{k}") for k, given in enumerate(own)]
+    if how in UNCHANGED:
+        assert why == ["", "", ""]
+    else:
+        assert all(words.startswith("changed: images ") for words in why), why
+    assert (shown(data.load(folder)) > 0) == (how in CHANGES)
+    if how in DEEPER:
+        assert data.own(folder).fingerprint != before
+
+
+def test_a_moved_folder_is_not_measured_again(folder):
+    assert shown(data.load(folder)) == 4
+    elsewhere = folder.rename(folder.with_name("elsewhere"))
+    assert shown(data.load(elsewhere)) == 0
+
+
+def test_a_set_that_is_too_large_to_read_counts_by_size_and_times(folder, monkeypatch):
+    monkeypatch.setattr(contents, "LARGEST", 1)
+    monkeypatch.setattr(contents, "_whatever", lambda path: pytest.fail("it was read"))
+    before = contents.fingerprint(folder)
+    assert contents.fingerprint(folder) == before
+    touched(folder)
+    assert contents.fingerprint(folder) != before
+
+
+def test_files_are_read_once_and_all_again_if_that_is_asked_for(folder, monkeypatch):
+    read = []
+    real = contents._whatever
+    monkeypatch.setattr(contents, "_whatever", lambda path: read.append(path) or real(path))
+    before = contents.fingerprint(folder)
+    assert len(read) == 6
+    assert contents.fingerprint(folder) == before
+    pixel(folder / "fish/a.bmp")
+    assert contents.fingerprint(folder) != before
+    assert len(read) == 7
+    contents.forget()
+    contents.fingerprint(folder)
+    assert len(read) == 13
+
+
+def test_links_that_lead_round_are_followed_once(folder):
+    (folder / "fish" / "loop").symlink_to(folder)
+    (folder / "fish" / "nowhere").symlink_to(folder / "gone")
+    os.mkfifo(folder / "pipe")
+    before = contents.fingerprint(folder)
+    pixel(folder / "fish/a.bmp")
+    assert contents.fingerprint(folder) != before
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def weights_file(place, content):
+    (place / "best.pth").write_bytes(content)
+    return {"models": f"timm/resnet18={place / 'best.pth'}"}
+
+
+def model_folder(place, content):
+    (place / "model").mkdir(exist_ok=True)
+    (place / "model" / "model.safetensors").write_bytes(b"the same")
+    (place / "model" / "config.json").write_bytes(content)
+    return {"models": f"local-dir:{place / 'model'}"}
+
+
+def hub(name, repo, place, content):
+    """A model of the hub's without a revision, as it lies in the cache."""
+    cache = place / "hub" / f"models--{repo.replace('/', '--')}"
+    commit = content.hex().ljust(40, "0")
+    (cache / "refs").mkdir(parents=True, exist_ok=True)
+    (cache / "refs" / "main").write_text(commit)
+    (cache / "snapshots" / commit).mkdir(parents=True, exist_ok=True)
+    (cache / "snapshots" / commit / "config.json").write_text("{}")
+    return {"models": name}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        weights_file,
+        model_folder,
+        partial(hub, "hf-hub:you/your-vit", "you/your-vit"),
+        partial(hub, "timm/resnet18.a1_in1k", "timm/resnet18.a1_in1k"),
+    ],
+    ids=["weights file", "folder", "hub", "timm"],
+)
+def test_weights_behind_a_name(place, tmp_path, monkeypatch, ask):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(place / "hub"))
+    assert reason(place, ask(place, b"one"), tmp_path / "page") == ""
+    assert reason(place, ask(place, b"one"), tmp_path / "page") == ""
+    assert reason(place, ask(place, b"two"), tmp_path / "page") != ""
+
+
+def test_a_pinned_revision_does_not_move(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(place / "hub"))
+    name = f"hf-hub:you/your-vit@{b'one'.hex().ljust(40, '0')}"
+    assert reason(place, hub(name, "you/your-vit", place, b"one"), tmp_path / "page") == ""
+    assert reason(place, hub(name, "you/your-vit", place, b"two"), tmp_path / "page") == ""
+
+
+# --- the engine -----------------------------------------------------------------------------------
+
+
+def brighter(by):
+    return Condition("brighter", 1, lambda batch: (batch.pixels + by).clamp(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({}, False),
+        ({"batch_size": 1}, False),
+        ({"workers": 2}, False),
+        ({"order": [3, 1, 0, 2]}, False),
+        ({"weights": "other"}, True),
+        ({"kind": torch.nn.GELU}, True),
+        ({"config": {"crop_pct": 1.0}}, True),
+        ({"config": {"interpolation": "bicubic"}}, True),
+        ({"config": {"mean": (0.4, 0.5, 0.5)}}, True),
+        ({"conditions": [brighter(0.2)]}, True),
+        ({"conditions": patchdrop.random([0.5], (8, 8), seed=1)}, True),
+    ],
+)
+def test_models_and_conditions(folder, change, again):
+    images = data.load(folder)
+    start = {"conditions": [brighter(0.1)]}
+    assert shown(images, **start) == 4
+    assert shown(images, **start | change) == (4 if again else 0)
+
+
+def mean_of(net, batch):
+    return {"mean": batch.pixels.mean((1, 2, 3))}
+
+
+@pytest.mark.parametrize("library", keys.LIBRARIES)
+def test_versions_of_libraries(place, folder, tmp_path, monkeypatch, library):
+    images = data.load(folder)
+    assert shown(images) == 4
+    assert reason(place, {}, tmp_path / "page") == ""
+    real = keys.metadata.version
+    monkeypatch.setattr(
+        keys.metadata, "version", lambda name: "other" if name == library else real(name)
+    )
+    keys.libraries.cache_clear()
+    pages._installed.cache_clear()
+    try:
+        assert shown(images) == 4
+        assert reason(place, {}, tmp_path / "page") == "changed: libraries"
+    finally:
+        monkeypatch.undo()
+        keys.libraries.cache_clear()
+        pages._installed.cache_clear()
+
+
+def test_a_page_that_gives_less_than_a_value_for_each_image_is_refused(folder):
+    net = Model("net", Counting(), "CNN", "imagenet", "w", CONFIG)
+
+    def summed(net, batch):
+        return {"mean": batch.pixels.mean((1, 2, 3))[:1]}
+
+    with pytest.raises(ValueError, match=r"summed gives 1 values of 'mean' for 4 images of net"):
+        measure.collect(summed, [net], data.load(folder))
+    found = measure.collect(mean_of, [net], data.load(folder))
+    assert np.shape(found["net", "mean"]) == (4,)
