@@ -13,8 +13,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+import vitlab.images.jpeg as jpeg
 from vitlab.files import digest
-from vitlab.images import jpeg
 from vitlab.images.errors import DataError
 
 
