@@ -1,4 +1,4 @@
-"""A Sphinx extension that keeps unused scripts and dead links out of the pages.
+"""A Sphinx extension that keeps unused scripts, dead links and other hosts out of the pages.
 
 Jupyter Book 1 loads sphinx-thebe (live code through a public server) on every page; the book does
 not use it, it would call outside hosts, and its script is declared twice, an error in the console.
@@ -39,8 +39,30 @@ def drop_source_button(
             ]
 
 
+# A page takes scripts, styles and pictures from its own site alone, and sends nothing elsewhere.
+# The theme's own small scripts stand in its pages, so those cannot be forbidden; that none of a
+# reader's text becomes one is the part of `vitlab.markup`. "file:" is for a site that is opened
+# from a folder.
+POLICY = "; ".join(
+    [
+        "default-src 'self' file: data:",
+        "script-src 'self' file: 'unsafe-inline'",
+        "style-src 'self' file: 'unsafe-inline'",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+    ]
+)
+
+
+def restrict(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Put the Content-Security-Policy into a page's head, before anything is loaded."""
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}" />\n'
+    context["metatags"] = meta + context.get("metatags", "")
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Register with Sphinx."""
-    for drop in (drop_thebe, drop_mathjax, drop_source_button):
-        app.connect("html-page-context", drop, priority=900)
+    for change in (drop_thebe, drop_mathjax, drop_source_button, restrict):
+        app.connect("html-page-context", change, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
