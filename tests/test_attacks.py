@@ -326,7 +326,7 @@ NAN = float("nan")
     ("change", "message"),
     [
         ({"logits": lambda x: torch.full((len(x), 16), NAN)}, "returned NaN or infinity"),
-        ({"logits": lambda x: x.sum((1, 2, 3))[:, None] * torch.inf}, "returned NaN or infinity"),
+        ({"logits": lambda x: x.flatten(2).sum(2) * torch.inf}, "returned NaN or infinity"),
         ({"logits": lambda x: x.sum((1, 2, 3))}, r"scores \[2\], not one row each"),
         ({"logits": lambda x: x.flatten(2).sum(2)[:1]}, "not one row each"),
         ({"pixels": torch.full((2, 3, 8, 8), 200.0)}, r"these go from 200 to 200"),
