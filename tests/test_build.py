@@ -825,7 +825,7 @@ def quick(monkeypatch, make=lambda out, environment: None):
         def __init__(self, environment, folder):
             self.environment, self.folder = environment, folder
 
-        def run(self, notebook, executed, parameters):
+        def run(self, notebook, executed, parameters, tell):
             shutil.copy(notebook, executed)
             make(self.folder / parameters["out"], self.environment)
             return 9

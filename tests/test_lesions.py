@@ -128,9 +128,9 @@ def test_a_lesion_of_nothing_changes_nothing_and_hooks_go(request, batch, kind):
     for place in lesions.places(model):
         [ours] = lesions.logits(model, batch, place, [0])
         assert torch.allclose(ours, before, atol=1e-4)
-    narrow = Batch(batch.pixels[:, :2], batch.ids, batch.index)
+    double = Batch(batch.pixels.double(), batch.ids, batch.index)
     with pytest.raises(RuntimeError):  # nor does a failed pass leave its hook
-        lesions.logits(model, narrow, lesions.places(model)[-1], [1.0])
+        lesions.logits(model, double, lesions.places(model)[-1], [1.0])
     assert torch.equal(model.logits(batch.pixels), before)
 
 

@@ -619,6 +619,8 @@ def test_models_travel_to_workers(make):
 def with_the_tensors_of(net, arch="vit_tiny_patch16_224", **how):
     """A Model of timm's architecture, built in another way, with the tensors of `net`."""
     other = timm.create_model(arch, pretrained=False, **how)
+    if size := how.get("img_size"):
+        other.pretrained_cfg["input_size"] = (3, size, size)
     other.load_state_dict(net.state_dict())
     return hub.from_timm("somebody's", other, "")
 

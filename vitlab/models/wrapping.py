@@ -134,7 +134,10 @@ def check_steady(model: Model) -> None:
     """
     noise = np.random.default_rng(0).random((2, 3, model.size, model.size), dtype=np.float32)
     pair = torch.from_numpy(noise)
-    together, again, alone = (model.logits(pixels) for pixels in (pair, pair, pair[:1]))
+    try:
+        together, again, alone = (model.logits(pixels) for pixels in (pair, pair, pair[:1]))
+    except Exception as error:  # e.g. built for another size than its configuration tells
+        raise ModelError(f"{model.name} cannot answer images of {model.size} px: {error}") from None
     near = 1e-3 * float(together.abs().max())
     if (together - again).abs().max() > near:
         raise ModelError(f"{model.name} is random: it answers the same image differently each time")
