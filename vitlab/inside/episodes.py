@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -207,18 +208,28 @@ def over_pools(
     episodes is what the effects of halves and of episodes leave unexplained: it is taken off. The
     noise of the whole pool's episodes is added.
     """
-    fewest = int(labels.unique(return_counts=True)[1].min()) // 2
-    right = []
-    for half in range(halves):
-        order = torch.from_numpy(generator("half of a pool", seed, half).permutation(len(labels)))
-        by_class = [order[labels[order] == c] for c in labels.unique()]
-        places = torch.cat([members[: len(members) // 2] for members in by_class])
-        drawn = sample(labels[places], way, shot, min(queries, fewest - shot), count, seed)
-        right.append(accuracy(features[places], drawn))
-    found = torch.stack(right)
+    drawn = _from_halves(tuple(labels.tolist()), way, shot, queries, seed, halves, count)
+    found = accuracy(features, drawn).view(halves, count)
     away = found.mean(1, keepdim=True) - found.mean()
     left = found - found.mean(0) - away
     spread = away.square().sum() / (halves - 1)
     noise = left.square().sum() / (halves - 1) / (count - 1) / count
     error = (spread - noise).clamp_min(0) + whole.var() / len(whole)
     return whole.mean() + (halves * error / spread.clamp_min(1e-12)).sqrt() * away[:, 0]
+
+
+@lru_cache(maxsize=4)  # every feature of a pool is asked the same episodes
+def _from_halves(
+    classes: tuple[int, ...], way: int, shot: int, queries: int, seed: int, halves: int, count: int
+) -> Episodes:
+    """`count` episodes from each of some random halves of a pool, as places in the pool."""
+    labels = torch.tensor(classes)
+    fewest = int(labels.unique(return_counts=True)[1].min()) // 2
+    drawn = []
+    for half in range(halves):
+        order = torch.from_numpy(generator("half of a pool", seed, half).permutation(len(labels)))
+        by_class = [order[labels[order] == c] for c in labels.unique()]
+        places = torch.cat([members[: len(members) // 2] for members in by_class])
+        own = sample(labels[places], way, shot, min(queries, fewest - shot), count, seed)
+        drawn.append(own._replace(support=places[own.support], query=places[own.query]))
+    return Episodes(*map(torch.cat, zip(*drawn, strict=True)))
