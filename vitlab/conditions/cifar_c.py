@@ -9,6 +9,7 @@ to 5, draws from NumPy's global state, as the script does, and gives float [32, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib.resources import as_file, files
 from io import BytesIO
 from types import ModuleType
@@ -122,15 +123,23 @@ def snow(x: np.ndarray, severity: int, library: ModuleType) -> np.ndarray:
     return _whole(shares + flakes + np.rot90(flakes, k=2))
 
 
+FROSTS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+
+
+@cache
+def ice(which: int, cv2: ModuleType) -> np.ndarray:
+    """One of five pictures of frost, uint8 [h, w, 3], blue first; each is read once."""
+    with as_file(files("imagecorruptions") / "frost" / FROSTS[which]) as path:
+        return cv2.imread(str(path))
+
+
 def frost(x: np.ndarray, severity: int, library: ModuleType) -> np.ndarray:
     """A random cut of one of five pictures of frost, a fifth as large, added."""
     a, b = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))[severity - 1]
-    name = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
-    with as_file(files("imagecorruptions") / "frost" / name[np.random.randint(5)]) as path:
-        ice = library.cv2.imread(str(path))
-    ice = library.cv2.resize(ice, (0, 0), fx=0.2, fy=0.2)
-    top, left = (np.random.randint(0, side - SIZE) for side in ice.shape[:2])
-    return a * x + b * ice[top : top + SIZE, left : left + SIZE, ::-1]
+    picture = ice(np.random.randint(len(FROSTS)), library.cv2)
+    picture = library.cv2.resize(picture, (0, 0), fx=0.2, fy=0.2)
+    top, left = (np.random.randint(0, side - SIZE) for side in picture.shape[:2])
+    return a * x + b * picture[top : top + SIZE, left : left + SIZE, ::-1]
 
 
 def fog(x: np.ndarray, severity: int, library: ModuleType) -> np.ndarray:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
-from importlib.resources import as_file, files
 from types import ModuleType
 
 import numpy as np
@@ -157,7 +156,6 @@ _ELASTIC = (
     (0.12, 0.01, 0.02),
 )
 _FROST = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))  # weights: image, frost
-_FROSTS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 
 
 def elastic_transform(
@@ -179,12 +177,9 @@ def frost(picture: np.ndarray, severity: int, draw: np.random.RandomState) -> np
     That of ImageNet-C's released code. Its sixth picture was never drawn; where an image is larger
     than the frost, the frost is enlarged.
     """
-    library = _library()
-    cv2 = library.corruptions.cv2
+    cv2 = _library().corruptions.cv2
     h, w = picture.shape[:2]
-    name = _FROSTS[draw.randint(len(_FROSTS))]
-    with as_file(files(library.__name__) / "frost" / name) as path:
-        ice = cv2.imread(str(path))[..., ::-1]
+    ice = cifar_c.ice(draw.randint(len(cifar_c.FROSTS)), cv2)[..., ::-1]
     if (grow := max((h + 1) / ice.shape[0], (w + 1) / ice.shape[1])) > 1:
         ice = cv2.resize(ice, None, fx=grow, fy=grow, interpolation=cv2.INTER_CUBIC)
     top = draw.randint(0, ice.shape[0] - h)
