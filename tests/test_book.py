@@ -295,6 +295,16 @@ def test_every_claim_has_a_short_statement_and_a_theme_of_the_list():
             assert entry["theme"] in claims.THEMES, entry["id"]
 
 
+def test_a_verdict_of_a_page_whose_last_run_failed_says_so(records):
+    measured = next(r for r in records if r["edition"])
+    for failed in ((), (measured["page"],)):
+        table = BeautifulSoup(front.ledger(front.rows(records, "", failed)), "html.parser")
+        marked = [row["id"] for row in table.select("tr[id]") if "last run of its page" in row.text]
+        known = [r for r in records if r["page"] in failed and r["edition"]]
+        of_page = [f"{r['paper']}.{r['claim']}" for r in known]
+        assert sorted(marked) == sorted(of_page)
+
+
 # --- papers ---------------------------------------------------------------------------------------
 
 

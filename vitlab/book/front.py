@@ -5,7 +5,7 @@ All of it is made from the ledger; nothing here is written by hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,8 +22,10 @@ Row = dict[str, Any]  # a claim of the ledger, with what its line in a table nee
 WHERE = {"ImageNet": "on ImageNet", "photographs": "on photographs", "miniature": "in miniature"}
 
 
-def rows(records: Iterable[Mapping[str, Any]], root: str) -> list[Row]:
+def rows(records: Iterable[Mapping[str, Any]], root: str, failed: Container[str] = ()) -> list[Row]:
     """The ledger's claims with their drawing and their links; root: the site's top from the page.
+
+    failed: pages whose last run failed. What is known of their claims is of a run before.
 
     A claim's own address, which stays, is on its paper's page; it has a line on the front page and
     a card on the page that measures it.
@@ -44,6 +46,7 @@ def rows(records: Iterable[Mapping[str, Any]], root: str) -> list[Row]:
         title = claims.papers()[r["paper"]]["title"] if r["paper"] in claims.papers() else ""
         sought = (r["short"], r["statement"], r["paper"], title, r["claim"], r["theme"])
         seen = {**r, "id": name, "shown": shown, "links": links, "bar": drawn, "title": title}
+        seen["failed"] = bool(shown) and r["page"] in failed
         found.append({**seen, "sought": " ".join(sought)})
     return found
 

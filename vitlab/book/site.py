@@ -247,7 +247,8 @@ def fill(
     own: whether it is a book of a reader's own run.
     """
     script = (folder / "ledger.js").read_text()
-    found = front.rows(records, "../")
+    failed = [name for name, place in pages.items() if failure(place)]
+    found = front.rows(records, "../", failed)
     nets = [(name, net) for name, net in zoo().items() if name.startswith("photos/")]
     parts = {
         "tally": front.tally(found, own),
