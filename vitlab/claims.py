@@ -239,8 +239,6 @@ class Run:
         """
         if self.edition != "imagenet" or not self.models:
             return False
-        from timm.models import get_pretrained_cfg  # heavy, and asked of ImageNet alone
-
         from vitlab.images.catalogue import manifests
 
         known = manifests().get(self.data.partition("#")[0])
@@ -248,7 +246,11 @@ class Run:
 
         def named(model: str) -> bool:
             arch, _, weights = model.removeprefix("timm/").partition(".")
-            usual = get_pretrained_cfg(arch) if arch in theirs else None
+            if arch not in theirs:
+                return f"{arch}.{weights}" in theirs
+            from timm.models import get_pretrained_cfg  # takes seconds to import
+
+            usual = get_pretrained_cfg(arch)
             return f"{arch}.{weights}" in theirs or bool(usual and weights in ("", usual.tag))
 
         mine = known is not None and paper["id"] in known.papers
