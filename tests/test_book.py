@@ -265,6 +265,21 @@ def test_the_filters_find_what_they_name(tmp_path, root, records):
     }
 
 
+@pytest.mark.parametrize(("said", "fair"), [("cannot tell", "cannot tell"), ("opposite seen", "")])
+def test_a_verdict_that_equal_accuracy_changes_says_so(records, said, fair):
+    [r] = [r for r in records if r["claim"] == "shape-bias-vit-vs-cnn"]
+    verdicts = {"ViT - CNN": "opposite seen", "ViT - CNN, equal accuracy": said}
+    checks = [{"part": "order", "quantity": q, "verdict": v} for q, v in verdicts.items()]
+    checks.append({"part": "another", "quantity": "of equal accuracy", "verdict": "seen"})
+    photos = edition(verdict="opposite seen", checks=checks)
+    record = {**r, "editions": {"photos": photos}, "edition": "photos", "verdict": "opposite seen"}
+    texts = front.answer(record), front.claims_of_page([record])
+    for text in texts:
+        found = " ".join(BeautifulSoup(text, "html.parser").get_text().split())
+        assert ("gainst a CNN as accurate" in found) == bool(fair)
+        assert not fair or re.search(f"against a CNN as accurate[^:]*: {fair}", found, re.I)
+
+
 def test_the_published_value_is_a_tick_in_a_reproduction_alone(records):
     [r] = [r for r in records if r["claim"] == "occlusion-random"]
     stated = [{"published": 0.4, "demand": "> 0"}]

@@ -47,6 +47,7 @@ def rows(records: Iterable[Mapping[str, Any]], root: str, failed: Container[str]
         sought = (r["short"], r["statement"], r["paper"], title, r["claim"], r["theme"])
         seen = {**r, "id": name, "shown": shown, "links": links, "bar": drawn, "title": title}
         seen["failed"] = bool(shown) and r["page"] in failed
+        seen["as_accurate"] = _as_accurate(shown)
         found.append({**seen, "sought": " ".join(sought)})
     return found
 
@@ -55,6 +56,19 @@ def _known(record: Mapping[str, Any], shown: Mapping[str, Any] | None) -> float 
     """The published value of the number that decides, where levels compare: in a reproduction."""
     stated = [one.get("published") for one in record["primary"] if isinstance(one, dict)]
     return stated[0] if shown and shown["reproduction"] and stated else None
+
+
+def _as_accurate(shown: Mapping[str, Any] | None) -> str:
+    """The verdict against networks that are right as often, where it is another; "" elsewhere.
+
+    What a level under damage says of two networks is mixed with how good they are.
+    """
+    checks = (shown or {}).get("checks", [])
+    fair = [c for c in checks if c["part"] == checks[0]["part"] and _FAIR in c["quantity"]]
+    return fair[0]["verdict"] if fair and fair[0]["verdict"] != checks[0]["verdict"] else ""
+
+
+_FAIR = "equal accuracy"  # as the pages name such a network's group
 
 
 def _by_theme(found: Sequence[Row]) -> list[tuple[str, list[Row]]]:
@@ -142,6 +156,8 @@ def answer(record: Mapping[str, Any]) -> Markup:
     parts = [part["verdict"] for part in shown.get("parts", ()) if part["verdict"] != "not run"]
     others = [v for v in dict.fromkeys(parts) if v != verdict]
     more = f" Its other statements: {', '.join(others)}." if others else ""
+    if fair := _as_accurate(shown):
+        more = f" Against a CNN as accurate as the ViTs: {fair}.{more}"
     if verdict in ("seen", "holds"):
         return Markup(f"<strong>{verdict.capitalize()}</strong> {where}: {short}.{more}")
     quoted, upper = f"“{short}”", where[:1].upper() + where[1:]
