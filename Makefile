@@ -7,6 +7,8 @@
 # make notebooks  write notebooks/*.ipynb, for Colab, from notebooks/*.md
 # make clean   remove the rendered site; make full-clean removes all results and the venv
 SHELL := /bin/bash
+# What is imported again and again is compiled once, also where a container image forbids it.
+export PYTHONDONTWRITEBYTECODE :=
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .PHONY: venv book pdf test check zoo bench notebooks clean full-clean
@@ -58,7 +60,7 @@ $(STAMP):
 	@ls $(VENV)/.ready-$(HERE)-* >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@uv=`command -v uv || { $(BIN)/python -m pip install -qq --disable-pip-version-check uv && echo $(BIN)/uv; } || true`; \
 	if [ -n "$$uv" ]; then \
-	  "$$uv" pip install --quiet --compile-bytecode --python $(BIN)/python $${PIP_FIND_LINKS:+--find-links "$$PIP_FIND_LINKS"} -r requirements.lock; \
+	  "$$uv" pip install --quiet --python $(BIN)/python $${PIP_FIND_LINKS:+--find-links "$$PIP_FIND_LINKS"} -r requirements.lock; \
 	  "$$uv" pip install --quiet --python $(BIN)/python --no-deps --editable .; \
 	else \
 	  $(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock; \
