@@ -358,7 +358,7 @@ def _environment(root: Path, threads: int, scheduler: str) -> dict[str, str]:
         "VITLAB_PROFILES": str(pages.profiles_file(root).resolve()),
         **({"VITLAB_SCHEDULER": scheduler} if scheduler else {}),
         "OMP_NUM_THREADS": str(threads),
-        # glibc gives large arrays back to the system and asks for them anew: at 64 images a small CNN
+        # glibc gives large arrays back and asks for them anew: at 64 images a small CNN
         # spends a third of its time on that.
         "MALLOC_MMAP_THRESHOLD_": str(2**32),
         "MALLOC_TRIM_THRESHOLD_": str(2**32),
