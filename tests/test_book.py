@@ -653,3 +653,27 @@ def test_figures_leave_their_numbers(tmp_path, monkeypatch):
             }
         }
     ]
+
+
+def test_a_name_with_dollar_signs_is_no_formula(tmp_path, monkeypatch):
+    import matplotlib
+
+    from vitlab import plots
+    from vitlab.statistics import mean
+
+    matplotlib.use("Agg")
+    plots.style()
+    half, name = mean([0, 1, 0, 1]), r"costs $\no$ more"  # no such command: it cannot be set
+    with plots.panels(name, x=name) as [axes]:
+        plots.line(axes, [1, 2], [half, half], name)
+        axes.set_yscale("log")
+        axes.legend()
+        figure = axes.figure
+    figure.savefig(tmp_path / "drawn.svg")
+    with plots.panels("rows") as [rows]:
+        plots.intervals(rows, [(name, half, "CNN")])
+    rows.figure.savefig(tmp_path / "rows.svg")
+    plots.gallery([[np.zeros((2, 2, 3))]], [name]).savefig(tmp_path / "gallery.svg")
+    powers = [label for label in axes.get_yticklabels(which="both") if "$" in label.get_text()]
+    assert powers
+    assert all(label.get_parse_math() for label in powers)

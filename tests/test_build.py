@@ -1059,6 +1059,15 @@ def test_folders_of_the_machine_are_not_published(checkout):
     (folder / "failure.json").write_text(json.dumps(failure))
     page = book.staged_page("01-first", folder, build._state(folder))
     never = book.staged_page("01-first", folder, {})
+    shown = pd.DataFrame({"path": ["/home/ann/photos/3.jpg"]}).to_html()
+    picture = '<img src="data:image/png;base64,+/home/ann/x+/a/b">'
+    cell = nbformat.v4.new_code_cell("1")
+    cell.outputs = [
+        nbformat.v4.new_output("display_data", {"text/html": text}) for text in (shown, picture)
+    ]
+    cells = book._staged(cell, "01-first", {})[0].outputs
+    assert "<td>…/3.jpg</td>" in cells[0].data["text/html"]
+    assert cells[1].data["text/html"] == picture, "a picture's letters are no folders"
     intro = book.small_intro({"images": "/home/ann/photos", "models": "timm/x=/home/ann/w.pth"})
     said = html.unescape(nbformat.writes(page) + nbformat.writes(never) + intro)
     assert "ann" not in re.findall(r"\w+", said)

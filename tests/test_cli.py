@@ -32,6 +32,11 @@ from vitlab.models import Model
             "steps=0 must be at least 1; write it like 5",
         ),
         (["build", "--jobs", "-1"], "--jobs -1: give how many pages run at a time"),
+        (
+            ["build", "--scheduler", "tpc://host:8786"],
+            "tpc://host:8786: write it as tcp://",
+        ),
+        (["build", "--scheduler", "tcp://host"], "--scheduler tcp://host: write it as tcp://HOST"),
         (["new-finding", "naseer2021", "occlusion-randm"], "nearest: occlusion-random"),
         (["new-finding", "naseer2021", "occlusion-random"], "01-occlusion has naseer2021"),
         (["zoo", "mini/vit-9"], "unknown model 'mini/vit-9'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -103,6 +104,7 @@ def _build(given: argparse.Namespace) -> int:
     from vitlab.book import build
 
     _check_jobs(given.jobs)
+    _check_scheduler(given.scheduler)
     return build.build(
         given.pages,
         _parameters(given),
@@ -145,6 +147,13 @@ def _record(given: argparse.Namespace) -> int:
 def _check_jobs(jobs: int) -> None:
     if jobs < 0:
         raise ValueError(f"--jobs {jobs}: give how many pages run at a time, 0 for one per core")
+
+
+def _check_scheduler(address: str) -> None:
+    if address and not re.fullmatch(r"((tcp|tls|ucx|wss?)://)?[^\s/@]+:\d{1,5}", address):
+        raise ValueError(
+            f"--scheduler {address}: write it as tcp://HOST:PORT, e.g. tcp://10.0.0.1:8786"
+        )
 
 
 def _parameters(given: argparse.Namespace) -> dict[str, str]:

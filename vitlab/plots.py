@@ -22,6 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
 
 from vitlab.files import whole
 from vitlab.looks import COLOURS as COLOURS
@@ -84,6 +86,7 @@ def panels(
     figure = axes[0, 0].figure
     figure.drawn = []
     yield axes[0] if rows == 1 else axes
+    _literal(figure)
     if "inline" not in plt.get_backend():
         plt.show()
         return
@@ -289,7 +292,18 @@ def gallery(
             fontsize=10,
         )
     figure.subplots_adjust(wspace=0.04, hspace=0.04)
+    _literal(figure)
     return figure
+
+
+def _literal(figure: Figure) -> None:
+    """Draw texts as they stand: a name with dollar signs is no formula."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if not isinstance(axis.get_major_locator(), FixedLocator):
+            for label in axis.get_ticklabels(which="both"):  # powers of ten are formulas
+                label.set_parse_math(True)
 
 
 def _broken(name: str) -> str:

@@ -145,6 +145,8 @@ def _staged(cell: Cell, name: str, cards: Mapping[str, str]) -> list[Cell]:
         html = "".join(output.get("data", {}).get("text/html", ""))
         if found := re.match(r'<div class="claim" [^>]*data-claim="([^"]+)"', html):
             output["data"]["text/html"] = cards.get(found[1], html)
+        elif html and "base64," not in html:  # whose letters may look like folders
+            output["data"]["text/html"] = placeless(html)
     if about.get("says"):
         image = cell.metadata.setdefault("mystnb", {}).setdefault("image", {})
         image["alt"] = f"{image.get('alt', '').rstrip('.')}. Found: {about['says']}.".lstrip(". ")
