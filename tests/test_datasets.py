@@ -26,7 +26,7 @@ from vitlab import cli
 from vitlab import images as data
 from vitlab.images import catalogue, download, fetch
 from vitlab.images.download import DownloadError
-from vitlab.images.images import DataError
+from vitlab.images.errors import DataError
 
 # An entry of a paper's file that names no data set.
 NO_SET = {

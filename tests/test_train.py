@@ -14,7 +14,7 @@ from torch import nn
 
 from vitlab import cli, models, plots
 from vitlab.images import cifar
-from vitlab.images.images import DataError
+from vitlab.images.errors import DataError
 from vitlab.models import zoos
 from vitlab.models.small import ARCHITECTURES
 from vitlab.training import augmentation, index, loop, objectives, sources

@@ -19,7 +19,6 @@ import pandas as pd
 from vitlab import claims
 from vitlab.files import is_whole, read_json, restore, sealed, sha256, swap, write_json
 from vitlab.markup import placeless
-from vitlab.trials.store import read_asked
 
 LARGEST = 200_000  # bytes of a table that is kept
 TRIALS = 2_000_000  # bytes of a page's trials that are kept
@@ -127,6 +126,8 @@ def _store(build: Path) -> Path:
 
 def _image_sets(page: Path, store: Path) -> list[dict[str, Any]]:
     """The image sets that a page's trials were measured on: name, fingerprint, n at most."""
+    from vitlab.trials.store import read_asked  # brings torch along
+
     most: dict[tuple[str, str], int] = {}
     for key in read_asked(page):
         path = store / key / "about.json"

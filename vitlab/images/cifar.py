@@ -22,8 +22,9 @@ from torch import Tensor
 
 from vitlab.files import digest, whole
 from vitlab.images.catalogue import SUFFIXES, folder, path
+from vitlab.images.decoding import decode
 from vitlab.images.errors import DataError
-from vitlab.images.images import Images, decode, subset
+from vitlab.images.images import Images, subset
 from vitlab.rng import generator
 
 CLASSES = (

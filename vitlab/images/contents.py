@@ -18,8 +18,8 @@ from PIL import Image, UnidentifiedImageError
 
 from vitlab.files import digest, sha256, write_text
 from vitlab.images import catalogue, jpeg
+from vitlab.images.decoding import FORMATS, as_rgb
 from vitlab.images.errors import DataError
-from vitlab.images.images import FORMATS, as_rgb
 
 _THEN = "replace or remove it and start again"
 _SETTLED = 2e9  # ns; a file changed later than this before it was read may change again unseen

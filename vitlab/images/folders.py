@@ -12,9 +12,10 @@ import timm
 
 from vitlab.files import digest, nearest
 from vitlab.images import catalogue, contents
+from vitlab.images.decoding import decode
 from vitlab.images.errors import DataError
 from vitlab.images.imagenet import imagenet_16, imagenet_wnids
-from vitlab.images.images import Images, decode
+from vitlab.images.images import Images
 from vitlab.rng import generator
 
 

@@ -1,19 +1,16 @@
-"""What an image set is, and how its files are decoded. Little else: kept trials depend on it."""
+"""What an image set is. Little else: kept trials depend on it."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-import vitlab.images.jpeg as jpeg
 from vitlab.files import digest
 from vitlab.images.errors import DataError
 
@@ -78,51 +75,3 @@ def subset(images: Images, places: Sequence[int] | np.ndarray, name: str = "") -
         mask=None if mask is None else lambda i: mask(chosen[i]),
         fingerprint=digest(images.fingerprint, "subset", chosen),
     )
-
-
-# What is read, whatever a file is called. Pillow's other readers may start programs (EPS) or wait.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-
-
-def decode(path: Path) -> Image.Image:
-    """A file's picture as RGB, not turned by its EXIF orientation (as in published evaluations).
-
-    Grey of 16 bits is scaled to 8. What is transparent is seen on white.
-
-    Raises DataError for a file that cannot be read, is too large or has numbers of other kinds.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return as_rgb(image)
-    except UnidentifiedImageError:
-        raise DataError(f"{path} is not an image") from None
-    except Exception as error:  # readers raise all kinds for broken headers
-        content = path.read_bytes() if path.is_file() else b""
-        if content[:2] == b"\xff\xd8" and jpeg.end(content) < 0 and _whole(content):
-            with Image.open(io.BytesIO(content + jpeg.END), formats=FORMATS) as image:
-                return as_rgb(image)
-        raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from None
-
-
-def _whole(content: bytes) -> bool:
-    try:
-        return jpeg.is_whole(content)
-    except Exception:
-        return False
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """A picture as RGB, see `decode`. Raises DataError for numbers of other kinds."""
-    if image.mode == "F":
-        raise DataError("its pixels are floating point; save it with 8 or 16 bits a colour")
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut at 255
-        grey = np.asarray(image).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 65535:
-            values = f"{grey.min()} to {grey.max()}"
-            raise DataError(f"its pixels go from {values}; save it with 8 or 16 bits a colour")
-        return Image.fromarray(np.round(grey / 257).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        above = image.convert("RGBA")
-        ground = Image.new("RGBA", above.size, "white")
-        return Image.alpha_composite(ground, above).convert("RGB")
-    return image.convert("RGB")

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from vitlab.files import digest
 from vitlab.images import catalogue, contents, fetch
+from vitlab.images.decoding import decode
 from vitlab.images.errors import DataError
-from vitlab.images.images import Images, decode
+from vitlab.images.images import Images
 from vitlab.rng import generator
 
 _NAME = "pascal-voc-2012"
