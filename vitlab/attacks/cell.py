@@ -1,8 +1,8 @@
 """One cell of a grid over the image, replaced by another picture's, by noise or by an attack.
 
-Gu et al. 2022 divide an image into a grid of equal cells and change one of them at a time, by a
-corruption (only the cell of the corrupted image is kept: ``torch.where(inside, corrupted, pixels)``)
-or by an adversarial patch, which takes the cell's whole content.
+Gu et al. 2022 divide an image into a grid of equal cells and change one of them at a time: by a
+corruption, of which only the cell is kept, ``torch.where(inside, corrupted, pixels)``, or by an
+adversarial patch, which takes the cell's whole content.
 """
 
 from __future__ import annotations
