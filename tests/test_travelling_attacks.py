@@ -123,7 +123,7 @@ def test_no_slope_moves_nothing_and_nonsense_is_refused():
         transfer.mim(lambda x: [heads(x)[0], heads(x)[1] / 0], pixels, labels, RADIUS)
 
 
-# --- a ViT's blocks, and the modules ----------------------------------------------------------------
+# --- a ViT's blocks, and the modules --------------------------------------------------------------
 
 
 def test_blocks_say_what_the_other_way_through_says(shown):

@@ -121,7 +121,8 @@ def resized_and_padded(pixels: Tensor, ids: Sequence[str], step: int = 0, seed: 
     for image_id in ids:
         draw = generator("resize and pad", seed, step, image_id)
         side = int(draw.integers(size, largest + 1))
-        for places, start in zip((rows, columns), draw.integers(largest - side + 1, size=2)):
+        starts = draw.integers(largest - side + 1, size=2)
+        for places, start in zip((rows, columns), starts, strict=True):
             at = shown - int(start)
             inside = (at >= 0) & (at < side)
             places.append(torch.where(inside, at * size // side, -1))

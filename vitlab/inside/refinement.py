@@ -35,6 +35,7 @@ class Refinement(nn.Module):
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """What the head reads, [B, width]; grid: rows and columns of the patches."""
         here = tokens[:, 1:].transpose(1, 2).unflatten(2, grid)
         inner = self.norm(self.convolution(here)).relu()
         change = self.norm(self.convolution(inner))
@@ -50,7 +51,9 @@ def block_tokens(model: Model, pixels: Tensor) -> list[Tensor]:
     """
     require(model, "block decisions")
     if model.net.num_prefix_tokens != 1:
-        raise ValueError(f"{model.name} has {model.net.num_prefix_tokens} tokens beside the patches")
+        raise ValueError(
+            f"{model.name} has {model.net.num_prefix_tokens} tokens beside the patches"
+        )
     blocks = model.net.forward_intermediates(
         model.normalise(pixels.to(model.device)),
         norm=True,

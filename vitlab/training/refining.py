@@ -59,9 +59,7 @@ def train(
         )
     grid, per_epoch = model.net.patch_embed.grid_size, len(pixels) // batch
     modules = _fresh(model, seed)
-    optimiser = torch.optim.SGD(
-        modules.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4
-    )
+    optimiser = torch.optim.SGD(modules.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)
     for step in range(steps):
         epoch, place = divmod(step, per_epoch)
         order = generator("refinement", seed, epoch).permutation(len(pixels))
@@ -80,7 +78,7 @@ def train(
 
 
 def _fresh(model: Model, seed: int) -> torch.nn.ModuleList:
-    """A module for each block but the last, in training mode, with weights that the seed decides."""
+    """A module for each block but the last, in training mode; the seed decides its weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator("refinement weights", seed).integers(2**31)))
         modules = [Refinement(model.net.embed_dim) for _ in model.net.blocks[:-1]]
