@@ -31,6 +31,10 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     ),
     "vit-patch16": lambda: VisionTransformer(**_MINI_VIT, patch_size=16, num_classes=16),
     "vit-patch32": lambda: VisionTransformer(**_MINI_VIT, patch_size=32, num_classes=16),
+    # Half the width, a quarter of the parameters: DeiT-T beside DeiT-S.
+    "vit-narrow": lambda: VisionTransformer(
+        **{**_MINI_VIT, "embed_dim": 48}, patch_size=8, num_classes=16
+    ),
     "vit-two-tokens": lambda: VisionTransformerDistilled(**_MINI_VIT, patch_size=8, num_classes=16),
     "swin": lambda: SwinTransformer(
         img_size=64,
