@@ -6,17 +6,17 @@ are stylised: their texture and hue mean nothing, so that nothing but the shape 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import gzip
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
-from torch import Tensor
 
 from vitlab import keys
 from vitlab.files import digest, nearest
-from vitlab.images import cifar
+from vitlab.images import catalogue, cifar
 from vitlab.images.errors import DataError
 from vitlab.images.images import Images
 from vitlab.rng import generator
@@ -28,6 +28,7 @@ PICTURES: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {
     "stimuli": (stimuli.CATEGORIES, ("disc", "star")),
     "cifar-10": (cifar.CLASSES, ("automobile", "truck")),
 }
+_MNIST = {"train": "train", "test": "t10k"}
 
 
 def pairs(
@@ -39,24 +40,32 @@ def pairs(
 ) -> Images:
     """`n` pairs of a digit above a picture, the two classes by turns.
 
-    where: "stimuli" or "cifar-10", where the pictures are from. independent: the digit is drawn
-        without regard to the picture, else both are of one class.
+    where: "stimuli" or "cifar-10", where the pictures are from; "mnist+cifar-10": with MNIST's
+        digits, and the classes of these pairs alone, for networks that are trained on them.
+    independent: the digit is drawn without regard to the picture, else both are of one class.
 
     The label is the picture's category; the table's ``digit`` is the category that the digit stands
     for. Masks are the digit's strokes on the whole canvas.
 
     Raises DataError for another place, and for more pairs than CIFAR-10 has pictures of.
     """
+    written = where.startswith("mnist+")
+    where = where.removeprefix("mnist+")
     if where not in PICTURES:
         raise DataError(f"no pairs of {where!r}{nearest(where, list(PICTURES))}")
     categories, shown = PICTURES[where]
-    labels = np.array([categories.index(one) for one in shown])
+    labels = np.array([0, 1] if written else [categories.index(one) for one in shown])
     picture, ids, source = _pictures(where, n, seed, split)
     which = np.arange(n) % 2
     if independent:
         which = np.array([generator("pair", seed, one).integers(2) for one in ids])
 
+    digits = _mnist(split) if written else []
+
     def strokes(i: int) -> np.ndarray:
+        if written:
+            same = digits[int(which[i])]
+            return drawn.written(same[int(generator("mnist", seed, ids[i]).integers(len(same)))])
         return drawn.digit(int(which[i]), seed, ids[i])
 
     def mask(i: int) -> np.ndarray:
@@ -69,17 +78,38 @@ def pairs(
     return Images(
         f"pairs of {where} ({kind})",
         table,
-        categories,
-        where,
+        tuple(f"{k} over {one}" for k, one in enumerate(shown)) if written else categories,
+        "pairs" if written else where,
         lambda i: drawn.stacked(strokes(i), picture(i)),
         mask,
-        digest(keys.house("vitlab.stimuli.pairs"), source, seed, *table["id"]),
+        digest(keys.house("vitlab.stimuli.pairs"), source, written, seed, *table["id"]),
     )
 
 
-def by_digit(images: Images) -> Tensor:
-    """The categories that the digits stand for: long [n]."""
-    return torch.tensor(images.table["digit"].to_numpy())
+def by_digit(images: Images) -> Images:
+    """The same pictures with the digit's category as their label."""
+    return replace(
+        images,
+        table=images.table.assign(label=images.table["digit"]),
+        fingerprint=digest(images.fingerprint, "by digit"),
+    )
+
+
+def _mnist(split: str) -> list[np.ndarray]:
+    """MNIST's zeros and ones: uint8 [n, 28, 28] each. Raises DataError where it is not here."""
+    folder = catalogue.images_folder("mnist")
+
+    def content(kind: str, skip: int) -> np.ndarray:
+        packed = folder / f"{_MNIST[split]}-{kind}-ubyte.gz"
+        file = packed if packed.exists() else packed.with_suffix("")
+        if not file.exists():
+            raise DataError(f"{packed} is not here; vitlab data fetch mnist")
+        raw = gzip.decompress(file.read_bytes()) if file == packed else file.read_bytes()
+        return np.frombuffer(raw, np.uint8, offset=skip)
+
+    pictures = content("images-idx3", 16).reshape(-1, 28, 28)
+    labels = content("labels-idx1", 8)
+    return [pictures[labels == which] for which in (0, 1)]
 
 
 def _pictures(
@@ -98,8 +128,8 @@ def _pictures(
             key,
         )
     photos, labels = cifar.load(split)
-    drawn_order = generator("pairs", seed, split).permutation(len(labels))
-    mine = [drawn_order[labels.numpy()[drawn_order] == kind] for kind in kinds]
+    order = generator("pairs", seed, split).permutation(len(labels))
+    mine = [order[labels.numpy()[order] == kind] for kind in kinds]
     if n > (most := 2 * min(map(len, mine))):
         raise DataError(f"CIFAR-10 has {most:,} {split} pictures of {' and '.join(shown)}, not {n}")
     places = [int(mine[i % 2][i // 2]) for i in range(n)]
@@ -108,15 +138,3 @@ def _pictures(
         [f"{split}/{place:05d}" for place in places],
         cifar.fingerprint(),
     )
-
-
-def pixels(images: Images, first: int, end: int) -> tuple[Tensor, Tensor]:
-    """Some of a set's pictures, uint8 [n, 3, 64, 64], and labels, long [n]."""
-    shown = [np.asarray(images.picture(i)) for i in range(first, end)]
-    return torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2), images.labels[first:end]
-
-
-def pieces(images: Images) -> Iterator[tuple[Tensor, Tensor]]:
-    """All of a set in pieces of 200."""
-    for first in range(0, len(images), 200):
-        yield pixels(images, first, min(first + 200, len(images)))

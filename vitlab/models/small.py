@@ -17,9 +17,6 @@ from vitlab.models import small_photos
 # The miniatures: about 0.7 million parameters each (patch 32: 0.97), all plain.
 _MINI_VIT: dict[str, Any] = {"img_size": 64, "embed_dim": 96, "depth": 6, "num_heads": 3}
 _MINI_CNN: dict[str, Any] = {"channels": (16, 32, 64, 128), "stem_width": 16}
-# Those for pairs of two cues: about 0.2 million parameters each.
-_PAIR_VIT: dict[str, Any] = {"img_size": 64, "embed_dim": 64, "depth": 4, "num_heads": 2}
-_PAIR_CNN: dict[str, Any] = {"channels": (9, 18, 36, 72), "stem_width": 8}
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "vit": lambda: VisionTransformer(**_MINI_VIT, patch_size=8, num_classes=16),
     "cnn": lambda: ResNet(
@@ -55,20 +52,6 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "regnety": lambda: RegNet(
         RegNetCfg(depth=12, w0=24, wa=16, wm=2, group_size=8, se_ratio=0.25, stem_width=16),
         num_classes=16,
-    ),
-    "pair-vit": lambda: VisionTransformer(**_PAIR_VIT, patch_size=8, num_classes=16),
-    "pair-cnn": lambda: ResNet(
-        BasicBlock,  # type: ignore[arg-type]
-        (2, 2, 2, 2),
-        num_classes=16,
-        **_PAIR_CNN,
-    ),
-    "pair-photo-vit": lambda: VisionTransformer(**_PAIR_VIT, patch_size=8, num_classes=10),
-    "pair-photo-cnn": lambda: ResNet(
-        BasicBlock,  # type: ignore[arg-type]
-        (2, 2, 2, 2),
-        num_classes=10,
-        **_PAIR_CNN,
     ),
     "photo-vit": small_photos.vit,
     "photo-cnn": small_photos.cnn,

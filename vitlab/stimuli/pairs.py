@@ -26,7 +26,7 @@ def digit(which: int, *key: object) -> np.ndarray:
     if which not in (0, 1):
         raise ValueError(f"a digit is 0 or 1, got {which!r}")
     pose = generator("digit", *key)
-    tall, width = pose.uniform(9, 12), pose.uniform(2.0, 3.5)  # half its height, its stroke
+    tall, width = pose.uniform(9, 11), pose.uniform(2.0, 3.5)  # half its height, its stroke
     x, y = SIZE / 2 + pose.uniform(-12, 12), SIZE / 4 + pose.uniform(-2, 2)
     slant, narrow = pose.uniform(-0.25, 0.25), pose.uniform(0.45, 0.75)
     if which:
@@ -39,6 +39,13 @@ def digit(which: int, *key: object) -> np.ndarray:
     path = [tuple(p) for p in points * _SUPERSAMPLE]
     ImageDraw.Draw(canvas).line(path, fill=255, width=round(width * _SUPERSAMPLE), joint="curve")
     return np.asarray(canvas.reduce(_SUPERSAMPLE), dtype=np.float32) / 255
+
+
+def written(picture: np.ndarray) -> np.ndarray:
+    """A digit of MNIST, uint8 [28, 28], in the middle of the upper half: as `digit` returns."""
+    strokes = np.zeros((SIZE // 2, SIZE), np.float32)
+    strokes[2:30, 18:46] = picture / np.float32(255)
+    return strokes
 
 
 def stacked(strokes: np.ndarray, picture: Image.Image) -> Image.Image:

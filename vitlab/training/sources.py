@@ -1,4 +1,4 @@
-"""Where training pictures come from: rendered stimuli, CIFAR-10, pairs of two cues."""
+"""Where training pictures come from: rendered stimuli, CIFAR-10."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vitlab.files import digest, whole
-from vitlab.images import cifar, pairs
+from vitlab.files import whole
+from vitlab.images import cifar
 from vitlab.stimuli import scenes as stimuli
 
 
@@ -75,33 +75,6 @@ def _photos_shown(split: str, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     yield from zip(pictures.split(500), labels.split(500), strict=True)
 
 
-def _pairs_key(where: str, independent: bool) -> str:
-    shown, _ = pairs.pixels(pairs.pairs(where, 16, split="train", independent=independent), 0, 16)
-    return digest(shown.numpy().tobytes())
-
-
-def _pairs_learned(where: str, independent: bool, count: int, _: Path) -> tuple[Tensor, Tensor]:
-    images = pairs.pairs(where, count, split="train", independent=independent)
-    return pairs.pixels(images, 0, count)
-
-
-def _pairs_shown(
-    where: str, independent: bool, split: str, count: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    return pairs.pieces(pairs.pairs(where, count, split=split, independent=independent))
-
-
-def _of_pairs(where: str, independent: bool) -> Source:
-    """A digit above a picture of one class; independent: the digit tells nothing."""
-    return Source(
-        partial(_pairs_key, where, independent),
-        partial(_pairs_learned, where, independent),
-        partial(_pairs_shown, where, independent),
-        watched="test" if where == "cifar-10" else "validation",
-        tested=1_600,
-    )
-
-
 SOURCES: dict[str, Source] = {
     f"stimuli/{variant}": Source(
         partial(_stimuli_key, variant),
@@ -120,8 +93,4 @@ SOURCES: dict[str, Source] = {
         watched="test",
         tested=10_000,
     ),
-} | {
-    f"{where}/{name}": _of_pairs(where, independent)
-    for where in pairs.PICTURES
-    for name, independent in (("pairs", False), ("pairs-independent", True))
 }
