@@ -31,10 +31,7 @@ def by_loop(confidence, right, members):
 def test_ece_is_the_sum_over_bins(bins):
     confidence, right = answers()
     edges = np.linspace(0, 1, bins + 1)
-    wide = [
-        np.flatnonzero((confidence > a) & (confidence <= b))
-        for a, b in pairwise(edges)
-    ]
+    wide = [np.flatnonzero((confidence > a) & (confidence <= b)) for a, b in pairwise(edges)]
     full = np.array_split(np.argsort(confidence), bins)  # 300 images divide evenly
     found = [calibration.ece((confidence, right), even, bins).value for even in (False, True)]
     expected = [by_loop(confidence, right, members) for members in (wide, full)]

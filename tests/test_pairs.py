@@ -92,14 +92,14 @@ def test_digits_of_mnist(photographs, tmp_path, monkeypatch):
     for kind, raw in content.items():
         (folder / f"t10k-{kind}-ubyte.gz").write_bytes(gzip.compress(raw))
     monkeypatch.setattr(pairs.catalogue, "images_folder", lambda name: folder)
-    images = pairs.pairs("mnist+cifar-10", 4)
+    images = pairs.pairs("mnist,cifar-10", 4)
     assert images.classes == "pairs"
     assert images.categories == ("0 over automobile", "1 over truck")
     assert images.labels.tolist() == [0, 1, 0, 1]
     assert [np.asarray(images.picture(i))[16, 32, 0] for i in range(4)] == [100, 200, 100, 200]
     assert np.asarray(images.picture(0))[16, 10, 0] == 0
     with pytest.raises(DataError, match="vitlab data fetch mnist"):
-        pairs.pairs("mnist+cifar-10", 4, split="train")
+        pairs.pairs("mnist,cifar-10", 4, split="train")
 
 
 def test_fine_tuning_learns_and_leaves_the_model_as_it_was():

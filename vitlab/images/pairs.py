@@ -40,7 +40,7 @@ def pairs(
 ) -> Images:
     """`n` pairs of a digit above a picture, the two classes by turns.
 
-    where: "stimuli" or "cifar-10", where the pictures are from; "mnist+cifar-10": with MNIST's
+    where: "stimuli" or "cifar-10", where the pictures are from; "mnist,cifar-10": with MNIST's
         digits, and the classes of these pairs alone, for networks that are trained on them.
     independent: the digit is drawn without regard to the picture, else both are of one class.
 
@@ -49,8 +49,8 @@ def pairs(
 
     Raises DataError for another place, and for more pairs than CIFAR-10 has pictures of.
     """
-    written = where.startswith("mnist+")
-    where = where.removeprefix("mnist+")
+    written = where.startswith("mnist,")
+    where = where.removeprefix("mnist,")
     if where not in PICTURES:
         raise DataError(f"no pairs of {where!r}{nearest(where, list(PICTURES))}")
     categories, shown = PICTURES[where]
