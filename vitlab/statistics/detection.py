@@ -1,4 +1,4 @@
-"""How well low confidence finds out-of-distribution images."""
+"""How well low confidence, or another score, finds out-of-distribution images."""
 
 from __future__ import annotations
 
@@ -28,6 +28,84 @@ def aupr(inside: np.ndarray, outside: np.ndarray, counts: np.ndarray | None = No
     precision = found / np.maximum(named, 1)
     recall = found / np.maximum(found[..., -1:], 1)
     return (np.diff(recall, prepend=0) * precision).sum(-1)
+
+
+def auroc(inside: np.ndarray, outside: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+    """Area under the ROC curve of detection by low confidence: how often an out-of-distribution
+    image has less confidence than an in-distribution one, ties by half.
+
+    Arguments as in `aupr`. Returns float [...]; NaN where one of the two kinds counts nothing.
+    """
+    inside, outside = np.asarray(inside), np.asarray(outside)
+    scores = np.r_[inside, outside]
+    counts = np.ones(len(scores)) if counts is None else counts
+    order = np.argsort(scores, kind="stable")
+    within = (np.arange(len(scores)) < len(inside))[order]
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])  # of equal scores
+    ordered = counts[..., order]
+    ours = np.add.reduceat(ordered * within, starts, axis=-1)
+    theirs = np.add.reduceat(ordered * ~within, starts, axis=-1)
+    above = ours.sum(-1, keepdims=True) - ours.cumsum(-1) + ours / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (theirs * above).sum(-1) / (ours.sum(-1) * theirs.sum(-1))
+
+
+def placements(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What each image adds to `auroc`: the share of the other kind that lies on its right side.
+
+    Returns float [n] and [m] in [0, 1]; the mean of either is the AUROC (DeLong et al. 1988).
+    """
+
+    def below(values: np.ndarray, of: np.ndarray) -> np.ndarray:
+        ranked = np.sort(of)
+        ends = [np.searchsorted(ranked, values, side) for side in ("left", "right")]  # type: ignore[call-overload]
+        return (ends[0] + ends[1]) / 2 / len(of)
+
+    return below(inside, outside), 1 - below(outside, inside)
+
+
+def group_auroc(
+    confidences: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    models: Sequence[str],
+    items: tuple[str, str] = ("inside", "outside"),
+) -> Quantity:
+    """`auroc` as the mean over a group's models, with what each image adds.
+
+    Arguments as in `group_aupr`.
+    """
+    each = [placements(*confidences[model]) for model in models]
+    kinds = {
+        name: np.mean(added, 0) for name, added in zip(items, zip(*each, strict=True), strict=True)
+    }
+
+    def left_out(one: str | int) -> Quantity:
+        return group_auroc(confidences, [m for m in models if m != one], items)
+
+    about: dict[str, Any] = {"edges": (0.5, 1.0), "trainings": tuple(models), "left_out": left_out}
+    return pseudo(float(kinds[items[0]].mean()), kinds, "AUROC", **about)
+
+
+def fpr95(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Share of out-of-distribution images let through where 95 % of the others are.
+
+    The threshold is the highest confidence that keeps at least 95 % of the in-distribution images.
+    """
+    ranked = np.sort(inside)[::-1]
+    threshold = ranked[int(np.ceil(0.95 * len(ranked))) - 1]
+    return float((np.asarray(outside) >= threshold).mean())
+
+
+def nearest(features: np.ndarray, reference: np.ndarray, k: int = 5) -> np.ndarray:
+    """Minus the distance to the k-th nearest of a model's features of known images: float [n].
+
+    features: float [n, d]; reference: [r, d], of known images that are not asked about. Both are
+    scaled to length 1 (Sun et al. 2022). Raises ValueError for fewer than k references.
+    """
+    if len(reference) < k:
+        raise ValueError(f"the {k}-th nearest of {len(reference)} reference images")
+    one, other = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (features, reference))
+    squares = np.clip(2 - 2 * one @ other.T, 0, None)
+    return -np.sqrt(np.partition(squares, k - 1, axis=1)[:, k - 1])
 
 
 def _left_out(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:

@@ -1,0 +1,214 @@
+"""Calibration, rejection and detection against scikit-learn, scipy, loops and closed forms."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.neighbors import NearestNeighbors
+
+from vitlab.statistics import calibration, detection
+
+
+def answers(n=300, seed=0, digits=None):
+    """Confidences in [0.1, 1] and whether the answers are right, overconfident by a tenth."""
+    draw = np.random.default_rng(seed)
+    confidence = draw.uniform(0.1, 1, n)
+    right = draw.random(n) < confidence - 0.1
+    return (confidence if digits is None else confidence.round(digits)), right
+
+
+def by_loop(confidence, right, members):
+    return sum(
+        len(part) / len(right) * abs(confidence[part].mean() - right[part].mean())
+        for part in members
+        if len(part)
+    )
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_ece_is_the_sum_over_bins(bins):
+    confidence, right = answers()
+    edges = np.linspace(0, 1, bins + 1)
+    wide = [np.flatnonzero((confidence > a) & (confidence <= b)) for a, b in pairwise(edges)]
+    full = np.array_split(np.argsort(confidence), bins)  # 300 images divide evenly
+    found = [calibration.ece((confidence, right), even, bins).value for even in (False, True)]
+    expected = [by_loop(confidence, right, members) for members in (wide, full)]
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_ece_of_one_bin_in_closed_form_with_its_interval():
+    """One bin: the mean of confidence less being right, with Student's interval."""
+    confidence, right = answers()
+    gap = confidence - right
+    found = calibration.ece((confidence, right), bins=1).interval
+    low, high = stats.t.interval(0.95, len(gap) - 1, gap.mean(), stats.sem(gap))
+    assert found[:3] == pytest.approx((gap.mean(), low, high))
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
+    assert calibration.equal_width(np.array([0, 0.2, 0.2001, 1.0]), 5).tolist() == [0, 0, 1, 4]
+
+
+def test_bins_of_equal_mass_keep_equal_confidences_together():
+    place = calibration.equal_mass(np.array([0.5, 0.1, 0.5, 0.9]), 4)
+    assert place.tolist() == [1, 0, 1, 3]
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_constant_confidence_equal_to_the_accuracy_has_ece_0_and_prr_0(adaptive):
+    right = np.arange(40) % 4 > 0
+    constant = np.full(40, 0.75), right
+    assert calibration.ece(constant, adaptive).value == pytest.approx(0, abs=1e-12)
+    assert calibration.prr(constant).value == 0
+
+
+def test_the_debiased_error_is_right_on_average_where_the_plug_in_is_not():
+    """Bins with known gaps: a calibrated half and one that is overconfident by 0.3."""
+    draw = np.random.default_rng(1)
+    confidence = np.repeat([0.5, 0.9], 30)
+    truth = 0.5 * 0.3**2
+    found, plugged = [], []
+    for _ in range(2000):
+        right = draw.random(60) < np.repeat([0.5, 0.6], 30)
+        found.append(calibration.squared((confidence, right)).plugged)
+        gaps = [confidence[s].mean() - right[s].mean() for s in (slice(30), slice(30, None))]
+        plugged.append(np.square(gaps).mean())
+    assert abs(np.mean(found) - truth) < 3 * stats.sem(found)
+    assert np.mean(plugged) - truth > 10 * stats.sem(plugged)
+
+
+def test_the_debiased_error_written_out():
+    confidence, right = answers(60)
+    place, expected = calibration.equal_width(confidence), 0.0
+    for one in set(place):
+        gap = (confidence - right)[place == one]
+        if len(gap) > 1:
+            expected += len(gap) / 60 * (gap.mean() ** 2 - gap.var(ddof=1) / len(gap))
+    assert calibration.squared((confidence, right)).plugged == pytest.approx(expected)
+
+
+def area(shares, errors):
+    return np.trapezoid(errors, shares)
+
+
+@pytest.mark.parametrize("digits", [None, 1])
+def test_prr_is_the_area_under_the_rejection_curve(digits):
+    """Curve by brute force: equal confidences in many random orders."""
+    confidence, right = answers(60, digits=digits)
+    draw, n, rate = np.random.default_rng(0), 60, 1 - right.mean()
+    curves = []
+    for _ in range(4000 if digits else 1):
+        order = np.lexsort([draw.random(n), confidence])
+        curves.append([(~right[order[k:]]).sum() / n for k in range(n + 1)])
+    shares, curve = np.arange(n + 1) / n, np.mean(curves, 0)
+    oracle = np.maximum(rate - shares, 0)
+    by_areas = (rate / 2 - area(shares, curve)) / (rate / 2 - area(shares, oracle))
+    assert calibration.prr((confidence, right)).value == pytest.approx(by_areas, abs=0.004)
+    found = calibration.rejection_curve((confidence, right))
+    assert found[0] == pytest.approx(shares)
+    assert found[1] == pytest.approx(curve, abs=0.004)
+    exact = (rate / 2 - area(*found)) / (rate / 2 - rate**2 / 2)
+    assert calibration.prr((confidence, right)).value == pytest.approx(exact)
+
+
+def test_prr_of_an_oracle_of_its_opposite_and_of_no_mistakes():
+    right = np.array([True] * 6 + [False] * 4)
+    assert calibration.prr((right * 0.9, right)).value == 1
+    assert calibration.prr((1 - right * 0.9, right)).value == -1
+    assert np.isnan(calibration.prr((np.ones(5), np.ones(5, bool))).value)
+
+
+def test_prr_leaves_each_image_out():
+    confidence, right = answers(40)
+    found = calibration.prr((confidence, right))
+    whole = 2 * roc_auc_score(right, confidence) - 1
+    for i in (0, 17):
+        rest = np.delete(np.arange(40), i)
+        without = 2 * roc_auc_score(right[rest], confidence[rest]) - 1
+        added = next(iter(found.added.values())) + whole - found.value
+        centred = 40 * whole - 39 * without
+        others = [
+            40 * whole - 39 * (2 * roc_auc_score(np.delete(right, j), np.delete(confidence, j)) - 1)
+            for j in range(40)
+        ]
+        assert added[i] - added.mean() == pytest.approx(centred - np.mean(others))
+    assert found.value == pytest.approx(whole)
+
+
+def test_auroc_is_scikit_learns_also_with_equal_scores_and_weights():
+    draw = np.random.default_rng(2)
+    inside, outside = draw.random(50).round(1), (draw.random(30) * 0.8).round(1)
+    labels, scores = np.r_[np.ones(50), np.zeros(30)], np.r_[inside, outside]
+    assert detection.auroc(inside, outside) == pytest.approx(roc_auc_score(labels, scores))
+    counts = draw.integers(0, 3, (2, 80))
+    expected = [roc_auc_score(labels, scores, sample_weight=one) for one in counts]
+    assert detection.auroc(inside, outside, counts) == pytest.approx(expected)
+
+
+def test_what_an_image_adds_to_the_auroc_is_its_pairs():
+    inside, outside = np.array([0.9, 0.5, 0.5]), np.array([0.5, 0.1])
+    ours, theirs = detection.placements(inside, outside)
+    assert ours.tolist() == [1, 0.75, 0.75]
+    assert theirs == pytest.approx([4 / 6, 1])
+
+
+def test_auroc_of_a_group_has_delongs_interval_and_pairs_models():
+    draw = np.random.default_rng(3)
+    known = {name: (draw.normal(1, 1, 80), draw.normal(0, 1, 60)) for name in "ab"}
+    one = detection.group_auroc(known, ["a"])
+    ours, theirs = detection.placements(*known["a"])
+    variance = ours.var(ddof=1) / 80 + theirs.var(ddof=1) / 60
+    half = (one.interval.high - one.interval.low) / 2
+    assert half == pytest.approx(1.98 * np.sqrt(variance), rel=0.01)
+    both = detection.group_auroc(known, ["a", "b"])
+    each = [roc_auc_score(np.r_[np.ones(80), np.zeros(60)], np.r_[known[m]]) for m in "ab"]
+    assert both.value == pytest.approx(np.mean(each))
+    assert both.without("b").value == pytest.approx(each[0])
+    assert (one - one).interval[:3] == pytest.approx((0, 0, 0))
+
+
+def test_fpr95_is_the_roc_curves():
+    draw = np.random.default_rng(4)
+    inside, outside = draw.normal(1, 1, 200), draw.normal(0, 1, 150)
+    wrong, kept, _ = roc_curve(np.r_[np.ones(200), np.zeros(150)], np.r_[inside, outside])
+    exact = wrong[kept >= 0.95].min()
+    assert detection.fpr95(inside, outside) == pytest.approx(exact)
+    assert detection.fpr95(np.ones(20), np.ones(9)) == 1
+
+
+def test_the_kth_neighbour_is_scikit_learns():
+    draw = np.random.default_rng(5)
+    features, reference = draw.normal(size=(7, 4)), draw.normal(size=(30, 4))
+    scaled = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (features, reference)]
+    distance, _ = NearestNeighbors(n_neighbors=3).fit(scaled[1]).kneighbors(scaled[0])
+    assert detection.nearest(features, reference, 3) == pytest.approx(-distance[:, -1])
+    with pytest.raises(ValueError, match="the 5-th nearest of 3 reference images"):
+        detection.nearest(features, reference[:3])
+
+
+def test_kendalls_tau_is_scipys_also_with_ties():
+    draw = np.random.default_rng(6)
+    x, y = draw.integers(0, 5, (2, 3, 9)).astype(float)
+    expected = [stats.kendalltau(a, b).statistic for a, b in zip(x, y, strict=True)]
+    assert calibration.kendall(x, y) == pytest.approx(expected)
+
+
+def test_agreement_of_measures_over_models():
+    """Models whose confidence is off by more and more, and tells wrong answers less and less."""
+    draw = np.random.default_rng(7)
+    right = draw.random(2000) < 0.7
+    models = {}
+    for k, spread in enumerate([0.02, 0.06, 0.12, 0.2]):
+        knows = np.clip(0.55 + 0.2 * right + draw.normal(0, spread, 2000), 0, 1)
+        models[f"net {k}"] = np.clip(knows + 0.08 * k, 0, 1), right
+    same = calibration.agreement({"set": models})
+    turned = {name: models[f"net {3 - k}"] for k, name in enumerate(models)}
+    assert same.value == calibration.agreement({"set": turned}).value, "tau knows no order"
+    low = [-calibration.ece(one).value for one in models.values()]
+    knows = [calibration.prr(one).value for one in models.values()]
+    assert same.value == pytest.approx(stats.kendalltau(low, knows).statistic)
+    assert same.interval.low <= same.value <= same.interval.high
+    halves = calibration.agreement({"set": models}, "PRR", "PRR", halves=True)
+    assert halves.value == 1

@@ -1,0 +1,188 @@
+"""Whether confidence says how often a model is right: calibration errors, and rejection.
+
+Confidence is that of the predicted category, in [0, 1]. An expected calibration error (ECE) sorts
+answers into bins by confidence and averages how far the mean confidence of a bin lies from its
+accuracy (Naeini et al. 2015; Guo et al. 2017). Low, it can come from a model that gives every image
+the same confidence and so knows nothing about its mistakes; the prediction rejection ratio (PRR)
+asks that (Malinin et al. 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from vitlab.rng import generator
+from vitlab.statistics.detection import auroc, placements
+from vitlab.statistics.interval import LEVEL, Interval
+from vitlab.statistics.quantity import Quantity, function, pseudo, stated
+
+BINS = 15
+Answered = tuple[np.ndarray, np.ndarray]  # confidence, float [n], and whether right, [n]
+
+
+def equal_width(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """The bin of each confidence among equally wide ones, open below: int [n] in 0..bins - 1."""
+    return np.clip(np.ceil(np.asarray(confidence, float) * bins).astype(int) - 1, 0, bins - 1)
+
+
+def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """The bin of each confidence among equally full ones: int [n] in 0..bins - 1.
+
+    Equal confidences share a bin, so bins are as full as ties allow.
+    """
+    ranks = np.searchsorted(np.sort(confidence), confidence)  # how many are lower
+    return ranks * bins // len(ranks)
+
+
+def ece(
+    answered: Answered, adaptive: bool = False, bins: int = BINS, items: str = "items"
+) -> Quantity:
+    """Expected calibration error, a Quantity over images: sum of n_b / n |conf_b - acc_b|.
+
+    adaptive: bins of equal mass (AdaECE), held as they are when an image is left out; else of equal
+        width. items: name of the images; what shares it is paired.
+
+    Few images make it too large, as any sum of absolute values; see `squared`.
+    """
+    return function(
+        _gaps(answered, adaptive, bins), lambda m: np.abs(m).sum(-1), "calibration error", items
+    )
+
+
+def _gaps(answered: Answered, adaptive: bool, bins: int) -> np.ndarray:
+    """Confidence less being right, in the column of the image's bin: float [n, bins]."""
+    confidence, right = (np.asarray(one, float) for one in answered)
+    place = (equal_mass if adaptive else equal_width)(confidence, bins)
+    values = np.zeros((len(confidence), bins))
+    values[np.arange(len(confidence)), place] = confidence - right
+    return values
+
+
+def squared(
+    answered: Answered, adaptive: bool = False, bins: int = BINS, items: str = "items"
+) -> Quantity:
+    """The squared calibration error without the bias of few images: it can be below 0.
+
+    Sum of n_b / n (gap_b^2 - s_b^2 / n_b), where gap_b is the mean and s_b^2 the unbiased variance
+    of confidence less being right in a bin: unbiased for the sum of n_b / n E[gap_b]^2 (Bröcker
+    2012; Kumar et al. 2019, section 5). Bins with one image add nothing. Arguments as in `ece`.
+    """
+    gaps = _gaps(answered, adaptive, bins)
+    confidence = np.asarray(answered[0], float)
+    place = (equal_mass if adaptive else equal_width)(confidence, bins)
+    filled = np.eye(bins)[place]
+    n = len(gaps)
+
+    def of(means: np.ndarray) -> np.ndarray:
+        gap, square, share = np.split(means, 3, axis=-1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = (square - gap**2 / share) / (n * share - 1)  # share * s^2 / n_b
+            term = gap**2 / share - spread
+        return np.where(n * share > 1.5, term, 0).sum(-1)
+
+    return function(np.hstack([gaps, gaps**2, filled]), of, "squared calibration error", items)
+
+
+def prr(answered: Answered, items: str = "items") -> Quantity:
+    """Prediction rejection ratio, a Quantity over images: 1 perfect, 0 as good as at random.
+
+    The least confident answers are replaced by the truth, more and more of them. Of the area
+    between the line of rejection at random and the curve of an oracle that rejects the wrong
+    answers first, it is the share that lies above the model's curve (Malinin et al. 2020, app. B).
+    Equal confidences are rejected in random order. In closed form it is 2 AUROC - 1, with wrong
+    answers to be found by low confidence.
+
+    NaN where all answers are right, or all wrong.
+    """
+    confidence, right = np.asarray(answered[0], float), np.asarray(answered[1], bool)
+    n, sure, wrong = len(right), confidence[right], confidence[~right]
+    if not len(sure) or not len(wrong):
+        return pseudo(np.nan, {items: np.full(n, np.nan)}, "PRR")
+    ours, theirs = placements(sure, wrong)
+    area, without = ours.mean(), np.empty(n)  # the AUROC, and that without each image
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a single right or wrong one: NaN
+        without[right] = (len(sure) * area - ours) / (len(sure) - 1)
+        without[~right] = (len(wrong) * area - theirs) / (len(wrong) - 1)
+    added = {items: 2 * (n * area - (n - 1) * without) - 1}
+    return pseudo(float(2 * area - 1), added, "PRR", edges=(0.0, 1.0))
+
+
+def _prr(confidence: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """PRR where images count so often: counts [..., n] -> [...]."""
+    order = np.r_[np.flatnonzero(right), np.flatnonzero(~right)]
+    return 2 * auroc(confidence[right], confidence[~right], counts[..., order]) - 1
+
+
+def rejection_curve(answered: Answered) -> tuple[np.ndarray, np.ndarray]:
+    """Share rejected, and the share of all answers still wrong, by low confidence: [n + 1] each.
+
+    Equal confidences are rejected in random order: between their ends the curve is straight.
+    """
+    confidence, right = np.asarray(answered[0], float), np.asarray(answered[1], bool)
+    order = np.argsort(confidence, kind="stable")
+    left = np.r_[0, (~right)[order].cumsum()].astype(float)
+    ends = np.r_[0, 1 + np.flatnonzero(np.r_[np.diff(confidence[order]) != 0, True])]
+    steps = np.arange(len(right) + 1)
+    found = np.interp(steps, ends, left[ends])
+    return steps / len(right), (left[-1] - found) / len(right)
+
+
+def kendall(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Kendall's tau-b over the last axis: [..., k] twice -> [...]; NaN where one is constant."""
+    a, b = (np.sign(z[..., :, None] - z[..., None, :]) for z in (np.asarray(x), np.asarray(y)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (a * b).sum((-2, -1)) / np.sqrt((a**2).sum((-2, -1)) * (b**2).sum((-2, -1)))
+
+
+def _measures(answered: Answered, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Minus the ECE, and the PRR, of images that count so often: [resamples]."""
+    right = np.asarray(answered[1], bool)
+    low = np.abs(counts @ _gaps(answered, False, BINS)).sum(-1) / counts.sum(-1)
+    return {"low ECE": -low, "PRR": _prr(np.asarray(answered[0], float), right, counts)}
+
+
+def agreement(
+    sets: Mapping[str, Mapping[str, Answered]],
+    first: str = "low ECE",
+    second: str = "PRR",
+    halves: bool = False,
+    resamples: int = 400,
+) -> Quantity:
+    """Kendall's tau over models between two measures, its mean over image sets.
+
+    sets: image set -> model -> what it answered to the same images. first, second: "low ECE" or
+        "PRR". halves: the second on the second half of the images, the first on the first half;
+        of one measure with itself this is how reliable its ranking is.
+
+    The interval is the bootstrap's 2.5 to 97.5 per cent, images drawn anew for all models at once:
+    a rank has no jackknife. Chance in both rankings draws tau towards 0.
+    """
+    taus = [
+        _tau(answered, (first, second), halves, _counts(name, answered, resamples))
+        for name, answered in sets.items()
+    ]
+    mean = np.nanmean(taus, 0) if taus else np.full(resamples + 1, np.nan)
+    ends = np.nanpercentile(mean[1:], [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    fewest = min((len(next(iter(one.values()))[0]) for one in sets.values()), default=0)
+    return stated(Interval(float(mean[0]), *map(float, ends), fewest), "Kendall's tau")
+
+
+def _counts(name: str, answered: Mapping[str, Answered], resamples: int) -> np.ndarray:
+    """How often images count: once, and in every resample: [1 + resamples, n]."""
+    n = len(next(iter(answered.values()))[0])
+    drawn = generator("calibration", name, n).multinomial(n, np.full(n, 1 / n), resamples)
+    return np.vstack([np.ones((1, n)), drawn])
+
+
+def _tau(
+    answered: Mapping[str, Answered], names: Sequence[str], halves: bool, counts: np.ndarray
+) -> np.ndarray:
+    n = counts.shape[-1]
+    parts = [np.arange(n) % 2 == 0, np.arange(n) % 2 == 1] if halves else [np.ones(n, bool)] * 2
+    sides = [
+        np.stack([_measures((c[at], r[at]), counts[:, at])[name] for c, r in answered.values()], -1)
+        for at, name in zip(parts, names, strict=True)
+    ]
+    return kendall(*sides)
