@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from vitlab.rng import generator
+from vitlab.training.deepaugment import damaged
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,20 @@ def augmix(batch: Batch) -> Batch:
     keys = [(batch.seed, batch.epoch, int(i)) for i in batch.images]
     pictures = (batch.pixels * 255).round().to(torch.uint8)
     return replace(batch, pixels=augmixed(pictures, keys).float() / 255)
+
+
+def deepaugment(batch: Batch, *, share: float) -> Batch:
+    """DeepAugment (`vitlab.training.deepaugment`) of a share of the pictures; the others stay.
+
+    In the released Noise2Net training the share is 1/2.
+    """
+    drawn = [generator("deepaugmented", batch.seed, batch.epoch, int(i)) for i in batch.images]
+    chosen = [place for place, rng in enumerate(drawn) if rng.random() < share]
+    if not chosen:
+        return batch
+    keys = [(batch.seed, batch.epoch, int(batch.images[place])) for place in chosen]
+    pixels = batch.pixels.index_copy(0, torch.tensor(chosen), damaged(batch.pixels[chosen], keys))
+    return replace(batch, pixels=pixels)
 
 
 def mixup_or_cutmix(batch: Batch, *, classes: int) -> Batch:
@@ -134,6 +149,7 @@ def crop(batch: Batch, *, padding: int, colour: Sequence[float] = (0.0, 0.0, 0.0
 AUGMENTATIONS: dict[str, Callable[..., Batch]] = {
     "augmix": augmix,
     "crop": crop,
+    "deepaugment": deepaugment,
     "erasing": erasing,
     "flip": flip,
     "mixup_or_cutmix": mixup_or_cutmix,
