@@ -33,7 +33,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from vitlab import claims
-from vitlab.book import api, front, pages, papers, recorded
+from vitlab.book import api, disagreements, front, pages, papers, recorded
 from vitlab.book import pdf as printer
 from vitlab.book import site as book
 from vitlab.book.pages import Page
@@ -475,24 +475,28 @@ def _site(
             (root / "notebooks" / f"{name}.ipynb").exists(),
         )
         nbformat.write(notebook, staged / "notebooks" / f"{name}.ipynb")
+    config, toc = pages.config(root), _toc(root)
+    if parameters:
+        toc = book.small_toc(toc, states)
     (staged / "book" / "papers").mkdir()
-    of_papers = papers.pages(records, address)
+    listed = disagreements.PAGE in _in_order(toc)
+    pairs = disagreements.pairs() if listed else []
+    of_papers = papers.pages(records, address, disagreements.others(pairs, "../../"))
     for name, text in of_papers.items():
         (staged / "book" / "papers" / f"{name}.md").write_text(text)
+    if listed:
+        (staged / f"{disagreements.PAGE}.md").write_text(disagreements.page(pairs, records))
     if parameters:
         (staged / "book" / "intro.md").write_text(book.small_intro(parameters))
     printed = printer.NAME if pdf else ""
     book.fill(staged / "book", records, folders, states, printed, own=bool(parameters))
     (staged / "book" / "api.md").write_text(api.markdown())
-    config, toc = pages.config(root), _toc(root)
     book.link(config, address)
     if not address:
         print(
             "no repository address (_config.yml, GITHUB_REPOSITORY): "
             "Colab and source links left out"
         )
-    if parameters:
-        toc = book.small_toc(toc, states)
     for chapter in (chapter for part in toc["parts"] for chapter in part["chapters"]):
         if chapter["file"] == "book/papers/index" and len(of_papers) > 1:
             below = [name for name in of_papers if name != "index"]

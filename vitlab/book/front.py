@@ -22,6 +22,11 @@ Row = dict[str, Any]  # a claim of the ledger, with what its line in a table nee
 WHERE = {"ImageNet": "on ImageNet", "photographs": "on photographs", "miniature": "in miniature"}
 
 
+def where(edition: str) -> str:
+    """An edition as a place: "on photographs"; what has no such words is "in" it."""
+    return WHERE.get(EDITIONS[edition], f"in {EDITIONS[edition]}")
+
+
 def rows(records: Iterable[Mapping[str, Any]], root: str, failed: Container[str] = ()) -> list[Row]:
     """The ledger's claims with their drawing and their links; root: the site's top from the page.
 
@@ -150,8 +155,7 @@ def answer(record: Mapping[str, Any]) -> Markup:
     Where the claim has further statements that say something else, so does the sentence.
     """
     short, verdict = inert(record["short"]), record["verdict"]
-    setting = EDITIONS.get(record["edition"] or "", "")
-    where = WHERE.get(setting, f"in {setting}") if setting else ""
+    here = where(record["edition"]) if record["edition"] in EDITIONS else ""
     shown = record.get("editions", {}).get(record["edition"] or "", {})
     parts = [part["verdict"] for part in shown.get("parts", ()) if part["verdict"] != "not run"]
     others = [v for v in dict.fromkeys(parts) if v != verdict]
@@ -159,15 +163,15 @@ def answer(record: Mapping[str, Any]) -> Markup:
     if fair := _as_accurate(shown):
         more = f" Against a CNN as accurate as the ViTs: {fair}.{more}"
     if verdict in ("seen", "holds"):
-        return Markup(f"<strong>{verdict.capitalize()}</strong> {where}: {short}.{more}")
-    quoted, upper = f"“{short}”", where[:1].upper() + where[1:]
+        return Markup(f"<strong>{verdict.capitalize()}</strong> {here}: {short}.{more}")
+    quoted, upper = f"“{short}”", here[:1].upper() + here[1:]
     reason = inert(sentence(record["reason"])) if record["reason"] else ""
     return Markup(
         {
             "opposite seen": f"{upper} we see <strong>the opposite</strong> of {quoted}.{more}",
-            "fails": f"<strong>Fails</strong> {where}: {quoted}.{more}",
-            "not seen": f"<strong>Not seen</strong> {where}: {quoted}.{more}",
-            "cannot tell": f"<strong>Cannot tell</strong> {where} whether {quoted}. {reason}",
+            "fails": f"<strong>Fails</strong> {here}: {quoted}.{more}",
+            "not seen": f"<strong>Not seen</strong> {here}: {quoted}.{more}",
+            "cannot tell": f"<strong>Cannot tell</strong> {here} whether {quoted}. {reason}",
             "not run": f"<strong>Not measured</strong>: {quoted}. {reason}",
         }[verdict].strip()
     )

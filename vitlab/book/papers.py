@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -16,17 +17,22 @@ from vitlab.book import front
 from vitlab.files import LOADER
 from vitlab.markup import Markup, render
 
+Others = Mapping[str, Sequence[Mapping[str, str]]]  # claims that one disagrees with, by name
 
-def pages(records: Sequence[Mapping[str, Any]], address: str) -> dict[str, str]:
+
+def pages(
+    records: Sequence[Mapping[str, Any]], address: str, others: Others = MappingProxyType({})
+) -> dict[str, str]:
     """Markdown by name: ``index`` and a page for each paper that a record is of.
 
-    address: the repository's, for links to the commits; none if empty.
+    address: the repository's, for links to the commits; none if empty. others: what each claim
+    seems to disagree with (`disagreements.others`).
     """
     found = front.rows(records, "../../")
     known = commits(claims.papers_folder())
     rows = {p: [r for r in found if r["paper"] == p] for p in claims.papers()}
     made = {
-        paper: _page(claims.papers()[paper], own, address, known)
+        paper: _page(claims.papers()[paper], own, address, known, others)
         for paper, own in rows.items()
         if own
     }
@@ -44,7 +50,11 @@ def pages(records: Sequence[Mapping[str, Any]], address: str) -> dict[str, str]:
 
 
 def _page(
-    paper: Mapping[str, Any], rows: Sequence[front.Row], address: str, known: Sequence[str]
+    paper: Mapping[str, Any],
+    rows: Sequence[front.Row],
+    address: str,
+    known: Sequence[str],
+    others: Others,
 ) -> str:
     since = held_since(claims.papers_folder() / f"{paper['id']}.yml", known)
     shown = []
@@ -56,7 +66,8 @@ def _page(
             held["link"] = f"{address}/commit/{held['commit']}"
         card = Markup(claims.card(paper["id"], r["claim"], r["editions"], links, held))
         cited = f"book/papers/{paper['id']}.html#{r['claim']}"
-        shown.append({**r, "card": card, "cited": cited})
+        beside = others.get(r["id"], ())
+        shown.append({**r, "card": card, "cited": cited, "others": beside})
     return render(
         "paper.md",
         paper={"arxiv": "", "code": "", **paper},
