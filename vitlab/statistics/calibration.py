@@ -44,11 +44,15 @@ def ece(
     adaptive: bins of equal mass (AdaECE), held as they are when an image is left out; else of equal
         width. items: name of the images; what shares it is paired.
 
-    Few images make it too large, as any sum of absolute values; see `squared`.
+    Few images make it too large, as any sum of absolute values; see `squared`. What an image adds is
+    its derivative, so a bin's gap keeps its sign when an image is left out: without that the
+    interval of a difference of two covered .81 to .91 in simulated worlds, with it .95 to 1, or .6
+    where one of the two is perfect and the other off by .3, too small a difference.
     """
-    return function(
-        _gaps(answered, adaptive, bins), lambda m: np.abs(m).sum(-1), "calibration error", items
-    )
+    gaps = _gaps(answered, adaptive, bins)
+    means = gaps.mean(0)
+    added = {items: (gaps * np.sign(means)).sum(1)}
+    return pseudo(float(np.abs(means).sum()), added, "calibration error")
 
 
 def _gaps(answered: Answered, adaptive: bool, bins: int) -> np.ndarray:
