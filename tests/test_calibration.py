@@ -47,6 +47,17 @@ def test_ece_of_one_bin_in_closed_form_with_its_interval():
     assert found[:3] == pytest.approx((gap.mean(), low, high))
 
 
+def test_the_interval_of_an_ece_is_about_its_value():
+    """Near zero, where absolute values bend, too; and of a difference."""
+    one, other = answers(120, 1), answers(120, 2)
+    for q in (calibration.ece(one), calibration.ece(one) - calibration.ece(other)):
+        value, low, high, _ = q.interval
+        assert value == pytest.approx((low + high) / 2)
+    doubled = tuple(np.r_[x, x] for x in one)
+    widths = [np.ptp(calibration.ece(a).interval[1:3]) for a in (one, doubled)]
+    assert widths[0] / widths[1] == pytest.approx(2**0.5, rel=0.01)
+
+
 def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
     assert calibration.equal_width(np.array([0, 0.2, 0.2001, 1.0]), 5).tolist() == [0, 0, 1, 4]
 

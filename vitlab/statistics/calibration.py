@@ -44,11 +44,15 @@ def ece(
     adaptive: bins of equal mass (AdaECE), held as they are when an image is left out; else of equal
         width. items: name of the images; what shares it is paired.
 
-    Few images make it too large, as any sum of absolute values; see `squared`.
+    Few images make it too large, as any sum of absolute values; see `squared`. What an image adds
+    is its derivative, so a bin's gap keeps its sign when an image is left out: without that the
+    interval of a difference of two covered .81 to .91 in simulated worlds, with it .95 to 1, or .6
+    where one of the two is perfect and the other off by .3, too small a difference.
     """
-    return function(
-        _gaps(answered, adaptive, bins), lambda m: np.abs(m).sum(-1), "calibration error", items
-    )
+    gaps = _gaps(answered, adaptive, bins)
+    means = gaps.mean(0)
+    added = {items: (gaps * np.sign(means)).sum(1)}
+    return pseudo(float(np.abs(means).sum()), added, "calibration error")
 
 
 def _gaps(answered: Answered, adaptive: bool, bins: int) -> np.ndarray:
@@ -164,9 +168,9 @@ def agreement(
         for name, answered in sets.items()
     ]
     mean = np.nanmean(taus, 0) if taus else np.full(resamples + 1, np.nan)
-    ends = np.nanpercentile(mean[1:], [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    low, high = np.nanpercentile(mean[1:], [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     fewest = min((len(next(iter(one.values()))[0]) for one in sets.values()), default=0)
-    return stated(Interval(float(mean[0]), *map(float, ends), fewest), "Kendall's tau")
+    return stated(Interval(float(mean[0]), float(low), float(high), fewest), "Kendall's tau")
 
 
 def _counts(name: str, answered: Mapping[str, Answered], resamples: int) -> np.ndarray:

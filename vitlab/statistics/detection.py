@@ -58,7 +58,7 @@ def placements(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.
 
     def below(values: np.ndarray, of: np.ndarray) -> np.ndarray:
         ranked = np.sort(of)
-        ends = [np.searchsorted(ranked, values, side) for side in ("left", "right")]  # type: ignore[call-overload]
+        ends = [np.searchsorted(ranked, values, side) for side in ("left", "right")]
         return (ends[0] + ends[1]) / 2 / len(of)
 
     return below(inside, outside), 1 - below(outside, inside)
