@@ -69,7 +69,7 @@ def fit(features: Tensor, labels: Tensor, classes: int, ridge: float = RIDGE) ->
         found.backward()
         return found
 
-    solver.step(loss)  # type: ignore[arg-type]
+    solver.step(loss)
     return Head(weight.detach(), bias.detach(), mean, spread)
 
 
