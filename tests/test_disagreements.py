@@ -171,10 +171,10 @@ def test_editions_are_told_one_by_one_and_never_mixed():
         "(seen): not both in one setting."
     )
     assert together({}, second) == (
-        "So far this book measured only the second on photographs (seen) and in miniature (seen)."
+        "So far this book measured only the second, on photographs (seen) and in miniature (seen)."
     )
     assert together({"mini": "not run"}, {"mini": "seen"}) == (
-        "So far this book measured only the second in miniature (seen)."
+        "So far this book measured only the second, in miniature (seen)."
     )
     assert together({"mini": "not run"}, {}) == "This book has measured neither yet."
 

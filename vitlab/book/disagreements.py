@@ -134,11 +134,12 @@ def together(first: Mapping[str, str], second: Mapping[str, str]) -> str:
     shared = [e for e in EDITIONS if all(e in one for one in measured)]
     if shared:
         return " ".join(_in_one(e, *(one[e] for one in measured)) for e in shared)
-    said = [_alone(name, one) for name, one in zip(_NAMES, measured, strict=True) if one]
+    said = [(n, _alone(one)) for n, one in zip(_NAMES, measured, strict=True) if one]
     if len(said) == 2:
-        return f"So far this book measured {' and '.join(said)}: not both in one setting."
+        both = " and ".join(f"{name} {where}" for name, where in said)
+        return f"So far this book measured {both}: not both in one setting."
     if said:
-        return f"So far this book measured only {said[0]}."
+        return f"So far this book measured only {said[0][0]}, {said[0][1]}."
     return "This book has measured neither yet."
 
 
@@ -154,9 +155,8 @@ def _in_one(edition: str, *verdicts: str) -> str:
     return f"{where[:1].upper()}{where[1:]} {said}: {_TOGETHER.get((first, second), _OPEN)}."
 
 
-def _alone(name: str, verdicts: Mapping[str, str]) -> str:
-    said = [f"{front.where(e)} ({verdicts[e]})" for e in EDITIONS if e in verdicts]
-    return f"{name} {' and '.join(said)}"
+def _alone(verdicts: Mapping[str, str]) -> str:
+    return " and ".join(f"{front.where(e)} ({verdicts[e]})" for e in EDITIONS if e in verdicts)
 
 
 # --- the page, and the lines on the papers' pages -------------------------------------------------
