@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from vitlab.rng import generator
-from vitlab.statistics.auroc import group_auroc, placements
+from vitlab.statistics.detection import group_auroc, placements
 
 
 def drawn(seed, n=60, m=40, ties=False):
