@@ -222,7 +222,7 @@ def test_holm_is_that_of_p_values():
 
 def test_nonsense_is_refused():
     some = linear, IMAGES, LABELS
-    with pytest.raises(ValueError, match="did you mean 'phase'|phase"):
+    with pytest.raises(ValueError, match="unknown mode 'fase'"):
         spectral.attack(*some, "fase")
     with pytest.raises(ValueError, match="not on pixels"):
         spectral.attack(*some, "pixel", where=spectral.band(8, 0.4, True))
@@ -230,5 +230,5 @@ def test_nonsense_is_refused():
         spectral.attack(*some, "mag", steps=0)
     with pytest.raises(ValueError, match="at least one weight"):
         spectral.sweep(*some, "mag", [])
-    with pytest.raises(ValueError, match="from 0 to 1.41"):
+    with pytest.raises(ValueError, match="a radius from 0 to"):
         spectral.band(8, 4, True)

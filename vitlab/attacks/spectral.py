@@ -50,9 +50,9 @@ def mirrored(spectrum: Tensor) -> Tensor:
 def edited(pixels: Tensor, mode: str, by: Tensor, where: Tensor | float = 1.0) -> Tensor:
     """Images with their pixels, phases or magnitudes edited, clipped to [0, 1].
 
-    pixels: float [B, 3, h, w]. by: what is added to pixels or phases (radians) or, plus 1, what
-    magnitudes are multiplied with; of their shape. Where it breaks the symmetry of a real image's
-    spectrum (equal magnitudes, opposite phases at conjugate frequencies) the mean of the two counts.
+    pixels: float [B, 3, h, w]. by: of their shape; what is added to pixels or phases (radians) or,
+    plus 1, what magnitudes are multiplied with. Conjugate frequencies of a real image have equal
+    magnitudes and opposite phases; where `by` would break that, the mean of the two counts.
     where: bool [h, w], the band; the rest of the spectrum stays. Pixels have no band.
     """
     if mode == "pixel":
@@ -182,7 +182,7 @@ def sweep(
     weights: Sequence[float],
     **how: Any,
 ) -> Path:
-    """`attack` with one weight of the squared error after the other, from the largest, until fooled.
+    """`attack` with a weight of the squared error after the other, the largest first, until fooled.
 
     Each begins at the image again; an image that was fooled is not attacked with a smaller weight.
     The paths stand one behind the other: right and psnr [weights * (steps + 1), B]. how: further
