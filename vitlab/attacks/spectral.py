@@ -57,12 +57,15 @@ def edited(pixels: Tensor, mode: str, by: Tensor, where: Tensor | float = 1.0) -
     """
     if mode == "pixel":
         return (pixels + by).clamp(0, 1)
-    spectrum = torch.fft.fft2(pixels)
+    half = pixels.shape[-1] // 2 + 1  # the other half is the mirror image
+    spectrum = torch.fft.rfft2(pixels)
     if mode == "phase":
-        changed = spectrum * torch.exp(0.5j * where * (by - mirrored(by)))
+        turn = 0.5 * where * (by - mirrored(by))
+        changed = spectrum * torch.exp(1j * turn[..., :half])
     else:
-        changed = spectrum * (1 + 0.5 * where * (by + mirrored(by))).clamp_min(0)
-    return torch.fft.ifft2(changed).real.clamp(0, 1)
+        factor = 1 + 0.5 * where * (by + mirrored(by))
+        changed = spectrum * factor[..., :half].clamp_min(0)
+    return torch.fft.irfft2(changed, s=pixels.shape[-2:]).clamp(0, 1)
 
 
 def first_step(pixels: Tensor, mode: str, decibels: float, where: Tensor | float = 1.0) -> Tensor:
