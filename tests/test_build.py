@@ -18,6 +18,7 @@ import check_site
 import jupytext
 import nbformat
 import pandas as pd
+import psutil
 import pytest
 from bs4 import BeautifulSoup
 from markdown_it.renderer import RendererHTML
@@ -249,12 +250,17 @@ def test_a_page_runs_in_this_python_and_a_long_error_is_told(
 
 
 @pytest.mark.build
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
-def test_stopped_in_the_middle_of_a_page_the_next_run_goes_on(checkout, how):
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 130)],
+    ids=["kill -9", "kill", "Ctrl-C"],
+)
+def test_stopped_in_the_middle_of_a_page_the_next_run_goes_on(checkout, how, code):
     # The page counts its own starts; what it wrote before the kill is there the second time.
     body = (
+        "import os\n"
         "before = (folder / 'started').exists()\n"
-        "(folder / 'started').write_text('x')\n"
+        "(folder / 'started').write_text(str(os.getpid()))\n"
         "time.sleep(0 if before else 60)"
     )
     write(checkout, "01-first", body=body)
@@ -270,7 +276,15 @@ def test_stopped_in_the_middle_of_a_page_the_next_run_goes_on(checkout, how):
     while time.monotonic() < deadline and not list(checkout.glob("build/work/*/out/started")):
         time.sleep(0.1)
     process.send_signal(how)
-    assert process.wait() == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
+    assert process.wait() == code
+    (started,) = checkout.glob("build/work/*/out/started")
+    kernel = int(started.read_text())
+    for _ in range(150):
+        if not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == "zombie":
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the page's kernel works on without its build")
     assert not (checkout / "build/pages/01-first").exists()
     assert run(checkout, names=["01-first"]) == 0
     assert (checkout / "build/pages/01-first/started").exists()

@@ -132,7 +132,10 @@ def serve(parent: int) -> None:
         page.start()
         say.close()
         for answer in _follow(page, said, Path(notebook).with_name(_NOTE), parent):
-            print(json.dumps(answer), file=answers, flush=True)
+            try:
+                print(json.dumps(answer), file=answers, flush=True)
+            except BrokenPipeError:  # the build has ended; an exception would wait for the page
+                os._exit(1)
 
 
 def _follow(page: Any, said: Any, note: Path, parent: int) -> Iterator[tuple[str, Any]]:
