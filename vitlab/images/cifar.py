@@ -56,7 +56,9 @@ def fingerprint() -> str:
 
 
 def images(n: int | None = None, seed: int = 0, split: str = "test") -> Images:
-    """Photographs of a split, or `n` of them, as many of each class as can be; in their order.
+    """Photographs of a split, or `n` of them, as many of each class as can be.
+
+    Classes take turns, so the first of them are of all classes, too (the files are sorted by class).
 
     Raises DataError as `load` does, and for a split that has fewer.
     """
@@ -68,7 +70,7 @@ def images(n: int | None = None, seed: int = 0, split: str = "test") -> Images:
     drawn = generator("cifar-10", seed, split).permutation(len(labels))
     # The k-th of every class comes before the k+1-th of any: a draw of n is balanced.
     rank = pd.Series(labels.numpy()[drawn]).groupby(labels.numpy()[drawn]).cumcount()
-    chosen = np.sort(drawn[np.argsort(rank, kind="stable")[:n]])
+    chosen = drawn[np.argsort(rank, kind="stable")[:n]]
     ids = [f"{split}/{i:05d}" for i in chosen]
     return Images(
         "cifar-10",
