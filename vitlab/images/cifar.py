@@ -58,7 +58,7 @@ def fingerprint() -> str:
 def images(n: int | None = None, seed: int = 0, split: str = "test") -> Images:
     """Photographs of a split, or `n` of them, as many of each class as can be.
 
-    Classes take turns, so the first of them are of all classes, too (the files are sorted by class).
+    Classes take turns, so the first of them are of all classes, too; the files lie by class.
 
     Raises DataError as `load` does, and for a split that has fewer.
     """
