@@ -202,7 +202,7 @@ def test_a_line_says_how_many_statements_agree_and_for_what_they_speak(records):
     record = {**r, "editions": ours}
     line = BeautifulSoup(front.claims_of_page([record]), "html.parser").select_one("tbody tr")
     cells = [" ".join(cell.get_text(" ").split()) for cell in line.select(".e")]
-    assert cells[2] == "✓ seen 2 of 3 statements"
+    assert cells[2] == "✓ seen 2 of 3 statements (1 not seen)"
     assert "these networks only" in line.get_text()
     assert front.answer(record).endswith(". Its other statements: not seen.")
     told = " ".join(
