@@ -117,6 +117,22 @@ def test_without_its_deciding_check_a_part_is_not_decided_by_the_next(tmp_path, 
     assert "RegNetY - CNN: not checked" in claim.record["reason"]
 
 
+def test_one_variant_of_several_that_are_named_settles_nothing():
+    named = claims.primaries(claims.claim("xie2023", "both-bands-useful"))
+    part, stated_ = next(iter(named.items()))
+    assert len(stated_["every"]) == 2
+
+    def verdict(*intervals):
+        checks = [measured(f"variant {k}", stated(*i) > 0) for k, i in enumerate(intervals)]
+        return claims.judged(Finding("xie2023", "both-bands-useful", Run("mini"), {part: [checks]}))
+
+    assert verdict((0.5, 1.5), (0.2, 0.4))["verdict"] == "seen"
+    one = verdict((0.5, 1.5))
+    assert one["verdict"] == "cannot tell"
+    assert "not all were measured: low-pass only, high-pass only" in one["reason"]
+    assert verdict((-1.5, -0.5))["verdict"] == "opposite seen", "one that is refuted is enough"
+
+
 def test_every_variant_has_to_speak_for_architectures_and_the_failing_one_is_shown():
     wide, narrow = (
         measured(n, stated(*i) > 0) for n, i in [("wide", (-0.5, 0.3)), ("n", (-0.06, -0.03))]

@@ -276,3 +276,12 @@ def test_relative_losses_cover(clean, dropped):
         _, low, high, _ = (1 - found("ViT", "x", 1) / found("ViT", "x", 0)).interval
         inside += low - 1e-9 <= 1 - dropped / clean <= high + 1e-9
     assert inside >= 180
+
+
+def test_the_interval_for_other_trainings_is_never_narrower_than_that_for_these():
+    draw = np.random.default_rng(0)
+    runs = 0.5 + 0.1 * draw.normal(size=5)  # five patches that differ more than trainings do
+    hits = {(net, "x", 0): draw.random((160, 5)) < runs for net in ("v0", "v1")}
+    one = Measured(hits, {"ViT": ["v0", "v1"]}, redraw=True)("ViT", "x", 0)
+    own, wider = one.interval, one.over_trainings
+    assert wider.low <= own.low < own.high <= wider.high

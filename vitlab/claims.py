@@ -420,6 +420,12 @@ def _part(
     answer, primary = answers[0], demands[0]
     if "control" in stated and answer.word == "holds" and any(c.excess is None for c in primary):
         answer = Answer("cannot tell", f"its control was not measured: {stated['control']}")
+    every = stated.get("every") or ()
+    if answer.word == "holds" and len(primary) < len(every):
+        asked = ", ".join(map(str, every))
+        answer = Answer(
+            "cannot tell", f"it is asked of each of these, and not all were measured: {asked}"
+        )
     answers[0] = answer
     shown = _shown(primary, answer)
     return {

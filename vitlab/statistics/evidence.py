@@ -92,13 +92,15 @@ class Evidence:
     def over_trainings(self) -> Interval | None:
         """The interval for other trainings of these architectures, too: t over both.
 
-        None where a group has one training, or it is not known whose mean a part is.
+        Never narrower than that for these trainings, which counts draws and rounding, too. None
+        where a group has one training, or it is not known whose mean a part is.
         """
         if self.given is not None or not self.trainings or not self.added:
             return None
         sources = [stats.of_left_out(np.asarray(group)) for group in self.trainings]
         sources += [stats.of_items(added) for added in self._kinds()]
-        return stats.student(self.value, sources, self.n)
+        wider, own = stats.student(self.value, sources, self.n), self.interval
+        return wider._replace(low=np.fmin(wider.low, own.low), high=np.fmax(wider.high, own.high))
 
     # --- kept in files ----------------------------------------------------------------------------
 
