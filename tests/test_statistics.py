@@ -1,8 +1,11 @@
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from vitlab import statistics as stats
+from vitlab.statistics.check import judge, measured
 
 
 def test_what_is_not_finite_or_too_little_has_no_interval():
@@ -71,3 +74,20 @@ def test_shape_bias_is_the_count_geirhos_defines():
 def test_a_class_nobody_decided_about_is_left_out():
     means = np.array([0.2, 0.0, 0.2, 0.0])  # class 1 has neither shape nor texture decisions
     assert stats.shape_bias_of_means(means) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_shape_bias_of_a_handful_of_decisions_decides_nothing(pooled):
+    """Two groups of equal bias, one of which decides for a cue on one image of fifty."""
+    n, classes, wrong = 320, 16, 0
+    for world in range(30):
+        draw = np.random.default_rng(world)
+        rows = []
+        for model, share in {"a": 0.02, "b": 0.9}.items():
+            decides, by_shape = draw.random(n) < share, draw.random(n) < 0.8
+            cues = {"by_shape": decides & by_shape, "by_texture": decides & ~by_shape}
+            about = {"image": range(n), "model": model, "shape": np.arange(n) % classes}
+            rows.append(pd.DataFrame({**about, **cues}))
+        of = partial(stats.group_shape_bias, pd.concat(rows), classes=classes, pooled=pooled)
+        wrong += judge(measured("", of(["a"]) - of(["b"]) > 0)).word != "cannot tell"
+    assert wrong <= 2  # 12 and 20 of them where images are counted that decide for neither cue

@@ -76,15 +76,17 @@ def group_shape_bias(
     def left_out(one: str | int) -> Quantity:
         return group_shape_bias(decided, [m for m in models if m != one], classes, items, pooled)
 
+    # A bias rests on the images that are decided for a cue; most may be decided for neither.
+    for_a_cue = pd.Series(values.sum(1)).groupby(per_image.to_numpy()).sum()
     about: dict[str, Any] = {
         "edges": (0.0, 1.0),
+        "fewest": int(for_a_cue.sum() if pooled else for_a_cue.min()) if len(for_a_cue) else 0,
         "classes": {items: per_image.to_numpy()},
         "trainings": tuple(models),
         "left_out": left_out,
     }
     if not pooled:
-        # A category with a few images would leave the mean when one of them is left out.
-        about["fewest"] = int(per_image.value_counts().min())
+        # A category with few decisions would leave the mean when one of them is left out.
         return function(values, shape_bias_of_means, "shape bias", items, **about)
     # One more image decided by shape, one more by texture: an interval at a bias of 0 or 1.
     shape = mean(values[:, :classes].sum(1), items=items, more=(1.0, 0.0))
