@@ -33,7 +33,9 @@ from vitlab.training.sources import SOURCES
 def test_names_and_patterns():
     assert models.select("mini/vit-?") == ["mini/vit-0", "mini/vit-1", "mini/vit-2"]
     assert models.select("mini/cnn-1, mini/cnn-1,mini/vit-0") == ["mini/cnn-1", "mini/vit-0"]
-    assert len(models.select("mini/*")) == sum(name.startswith("mini/") for name in recipes())
+    # Every recipe has its weights, but for one whose training goes on.
+    known = {name for name in recipes() if name.startswith("mini/")}
+    assert known - {*models.select("mini/*")} <= {"mini/cnn-deepaugment-augmix-0"}
 
 
 @pytest.mark.parametrize(
@@ -129,6 +131,7 @@ def test_the_zoo_is_what_its_index_says():
         assert steps == pytest.approx(4000, rel=0.01), "all learn for equally many steps"
     sizes = {name: zoo[name]["parameters"] for name in mini}
     del sizes["mini/vit-patch32-0"]  # its patches hold 3,072 numbers each
+    assert sizes.pop("mini/vit-narrow-0") == pytest.approx(sizes["mini/vit-0"] / 4, rel=0.1)
     for size in sizes.values():
         assert size == pytest.approx(sizes["mini/vit-0"], rel=0.1)
     assert sum(path.stat().st_size for path in models.ZOO.glob("mini/*")) < 40e6

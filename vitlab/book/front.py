@@ -69,7 +69,7 @@ def _as_accurate(shown: Mapping[str, Any] | None) -> str:
     What a level under damage says of two networks is mixed with how good they are.
     """
     checks = (shown or {}).get("checks", [])
-    fair = [c for c in checks if c["part"] == checks[0]["part"] and _FAIR in c["quantity"]]
+    fair = [c for c in checks if c.get("part") == checks[0].get("part") and _FAIR in c["quantity"]]
     return fair[0]["verdict"] if fair and fair[0]["verdict"] != checks[0]["verdict"] else ""
 
 
