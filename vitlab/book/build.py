@@ -587,9 +587,9 @@ def _in_order(toc: dict[str, Any]) -> list[str]:
 
 
 def _prune(site: Path) -> None:
-    """Take out what no page needs: most of MathJax, source maps, and icons as a script.
+    """Take out what no page needs: most of MathJax, source maps, translations, icons twice more.
 
-    The theme loads its icons twice, as fonts and as a script of 1.5 MB; the fonts do.
+    The theme brings its icons as fonts of two kinds and as a script of 1.5 MB; one kind does.
     """
     static, asked = site / "_static", set()
     for page in site.rglob("*.html"):
@@ -600,8 +600,11 @@ def _prune(site: Path) -> None:
         fonts = asked and {"chtml", "fonts"} <= set(path.parts)
         if path.is_file() and path.name not in asked and not fonts:
             path.unlink()
-    for folder in (static / "vendor" / "fontawesome").glob("*/js"):
+    icons = static / "vendor" / "fontawesome"
+    for folder in [*icons.glob("*/js"), *static.glob("locales")]:
         shutil.rmtree(folder)
+    for font in icons.rglob("*.ttf"):  # older than WOFF2, which every browser reads
+        font.unlink()
 
 
 def _badge(root: Path, name: str, address: str) -> str:
