@@ -9,6 +9,7 @@ kept in ``build/trials``, which no run of a page clears.
 from __future__ import annotations
 
 import glob
+import json
 import os
 import platform
 import re
@@ -537,7 +538,8 @@ def _site(
         raise SiteError(f"Jupyter Book failed; {log} ends:\n{tail}")
     _prune(built)
     (built / "data").mkdir(exist_ok=True)
-    shutil.copy(base / "ledger.json", built / "data")
+    # As one line: indented, it is a third larger.
+    (built / "data" / "ledger.json").write_text(json.dumps(records, ensure_ascii=False))
     for name, folder in folders.items():
         (built / "data" / name).mkdir(exist_ok=True)
         for path in book.data_files(folder):
