@@ -134,7 +134,7 @@ def test_the_zoo_is_what_its_index_says():
     assert sizes.pop("mini/vit-narrow-0") == pytest.approx(sizes["mini/vit-0"] / 4, rel=0.1)
     for size in sizes.values():
         assert size == pytest.approx(sizes["mini/vit-0"], rel=0.1)
-    assert sum(path.stat().st_size for path in models.ZOO.glob("mini/*")) < 40e6
+    assert sum(path.stat().st_size for path in models.ZOO.glob("mini/*")) < 42e6
 
 
 def test_natural_models_are_good_and_equally_so():
