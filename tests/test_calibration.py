@@ -1,14 +1,13 @@
-"""Calibration, rejection and detection against scikit-learn, scipy, loops and closed forms."""
+"""Calibration and rejection against scikit-learn, scipy, loops and closed forms."""
 
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import roc_auc_score, roc_curve
-from sklearn.neighbors import NearestNeighbors
+from sklearn.metrics import roc_auc_score
 
-from vitlab.statistics import calibration, detection
+from vitlab.statistics import calibration
 
 
 def answers(n=300, seed=0, digits=None):
@@ -146,57 +145,6 @@ def test_prr_leaves_each_image_out():
         ]
         assert added[i] - added.mean() == pytest.approx(centred - np.mean(others))
     assert found.value == pytest.approx(whole)
-
-
-def test_auroc_is_scikit_learns_also_with_equal_scores_and_weights():
-    draw = np.random.default_rng(2)
-    inside, outside = draw.random(50).round(1), (draw.random(30) * 0.8).round(1)
-    labels, scores = np.r_[np.ones(50), np.zeros(30)], np.r_[inside, outside]
-    assert detection.auroc(inside, outside) == pytest.approx(roc_auc_score(labels, scores))
-    counts = draw.integers(0, 3, (2, 80))
-    expected = [roc_auc_score(labels, scores, sample_weight=one) for one in counts]
-    assert detection.auroc(inside, outside, counts) == pytest.approx(expected)
-
-
-def test_what_an_image_adds_to_the_auroc_is_its_pairs():
-    inside, outside = np.array([0.9, 0.5, 0.5]), np.array([0.5, 0.1])
-    ours, theirs = detection.placements(inside, outside)
-    assert ours.tolist() == [1, 0.75, 0.75]
-    assert theirs == pytest.approx([4 / 6, 1])
-
-
-def test_auroc_of_a_group_has_delongs_interval_and_pairs_models():
-    draw = np.random.default_rng(3)
-    known = {name: (draw.normal(1, 1, 80), draw.normal(0, 1, 60)) for name in "ab"}
-    one = detection.group_auroc(known, ["a"])
-    ours, theirs = detection.placements(*known["a"])
-    variance = ours.var(ddof=1) / 80 + theirs.var(ddof=1) / 60
-    half = (one.interval.high - one.interval.low) / 2
-    assert half == pytest.approx(1.98 * np.sqrt(variance), rel=0.01)
-    both = detection.group_auroc(known, ["a", "b"])
-    each = [roc_auc_score(np.r_[np.ones(80), np.zeros(60)], np.r_[known[m]]) for m in "ab"]
-    assert both.value == pytest.approx(np.mean(each))
-    assert both.without("b").value == pytest.approx(each[0])
-    assert (one - one).interval[:3] == pytest.approx((0, 0, 0))
-
-
-def test_fpr95_is_the_roc_curves():
-    draw = np.random.default_rng(4)
-    inside, outside = draw.normal(1, 1, 200), draw.normal(0, 1, 150)
-    wrong, kept, _ = roc_curve(np.r_[np.ones(200), np.zeros(150)], np.r_[inside, outside])
-    exact = wrong[kept >= 0.95].min()
-    assert detection.fpr95(inside, outside) == pytest.approx(exact)
-    assert detection.fpr95(np.ones(20), np.ones(9)) == 1
-
-
-def test_the_kth_neighbour_is_scikit_learns():
-    draw = np.random.default_rng(5)
-    features, reference = draw.normal(size=(7, 4)), draw.normal(size=(30, 4))
-    scaled = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (features, reference)]
-    distance, _ = NearestNeighbors(n_neighbors=3).fit(scaled[1]).kneighbors(scaled[0])
-    assert detection.nearest(features, reference, 3) == pytest.approx(-distance[:, -1])
-    with pytest.raises(ValueError, match="the 5-th nearest of 3 reference images"):
-        detection.nearest(features, reference[:3])
 
 
 def test_kendalls_tau_is_scipys_also_with_ties():
