@@ -8,6 +8,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from vitlab.statistics import calibration
+from vitlab.statistics.check import judge, measured
 
 
 def answers(n=300, seed=0, digits=None):
@@ -43,18 +44,42 @@ def test_ece_of_one_bin_in_closed_form_with_its_interval():
     gap = confidence - right
     found = calibration.ece((confidence, right), bins=1).interval
     low, high = stats.t.interval(0.95, len(gap) - 1, gap.mean(), stats.sem(gap))
-    assert found[:3] == pytest.approx((gap.mean(), low, high))
+    assert found[:3] == pytest.approx((gap.mean(), low, high), abs=1e-6)  # far from calibrated
 
 
-def test_the_interval_of_an_ece_is_about_its_value():
-    """Near zero, where absolute values bend, too; and of a difference."""
+def test_an_ece_reaches_down_by_what_chance_may_have_raised_it():
+    """By quadrature, of a bin whose mean varies normally; a difference reaches both ways."""
     one, other = answers(120, 1), answers(120, 2)
-    for q in (calibration.ece(one), calibration.ece(one) - calibration.ece(other)):
-        value, low, high, _ = q.interval
-        assert value == pytest.approx((low + high) / 2)
+    raised = []
+    for confidence, right in (one, other):
+        gap, place, total = confidence - right, calibration.equal_width(confidence), 0.0
+        for b in np.unique(place):
+            s = gap[place == b].std() * np.sqrt((place == b).sum()) / len(gap)
+            m = max(0.0, abs(gap[place == b].sum()) / len(gap) - s)
+            around = stats.norm(m, s)
+            if s > 0:
+                total += around.expect(abs, m - 9 * s, m + 9 * s) - m
+        raised.append(total)
+    value, low, high, _ = calibration.ece(one).interval
+    assert raised[0] == pytest.approx(2 * value - low - high, rel=1e-3)
+    value, low, high, _ = (calibration.ece(one) - calibration.ece(other)).interval
+    assert (2 * value - low - high) == pytest.approx(raised[0] - raised[1], abs=1e-4)
     doubled = tuple(np.r_[x, x] for x in one)
-    widths = [np.ptp(calibration.ece(a).interval[1:3]) for a in (one, doubled)]
+    ends = (calibration.ece(a).interval for a in (one, doubled))
+    widths = [high - value for value, _, high, _ in ends]
     assert widths[0] / widths[1] == pytest.approx(2**0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("off", [0.0, 0.05])
+def test_two_calibrated_alike_are_seldom_told_apart(off):
+    """One has many confidences, the other one: chance raises the ECE of the first far more."""
+    words = []
+    for world in range(150):
+        rng = np.random.default_rng(world)
+        spread, point = rng.uniform(0.4, 1, 500), np.full(500, 0.9)
+        one, other = (calibration.ece((c, rng.random(500) < c - off)) for c in (spread, point))
+        words.append(judge(measured("", one - other > 0)).word)
+    assert 1 - words.count("cannot tell") / 150 <= 0.05
 
 
 def test_a_confidence_on_an_edge_belongs_to_the_bin_below():

@@ -113,6 +113,29 @@ def test_a_control_is_subtracted_item_by_item():
     assert judge(measured("q", fall)).word == "holds"
 
 
+@pytest.mark.parametrize(
+    ("control", "reason"),
+    [
+        (mean([np.nan] * 40, items="b"), "is undefined"),
+        (mean([0.1, 0.2, 0.15], items="b"), "rests on too few: 3 of at least 20"),
+    ],
+)
+def test_a_control_needs_images_and_a_number(control, reason):
+    claim = mean(np.random.default_rng(0).normal(5, 1, 40), items="a")
+    answer = judge(measured("q", (claim > 0).beside(control, "an untrained ViT")))
+    assert answer == ("cannot tell", f"the control, an untrained ViT, {reason}")
+
+
+def test_a_bound_on_the_lax_side_needs_room_as_equality_does():
+    """Where both are within 5 points of the ceiling, no loss of 5 points can be seen."""
+    rng = np.random.default_rng(1)
+    values = {(m, "d", 0): rng.random(2000) < p for m, p in (("v", 0.97), ("c", 0.975))}
+    found = Measured(values, {"ViT": ["v"], "CNN": ["c"]}, chance=0.1)
+    for asked in (found.gap("d", 0) > -0.05, found.gap("d", 0, pair=("CNN", "ViT")) < 0.05):
+        assert judge(measured("q", asked)).reason == "no room: all at the ceiling"
+    assert judge(measured("q", found("ViT", "d", 0) > 0.9)).word == "holds"
+
+
 def test_rounding_decides_nothing_and_equality_has_neither_control_nor_margin_0():
     x, y, z = (mean(np.random.default_rng(k).random(50), "loss", "i") for k in range(3))
     nothing = average([x, y, z]) - average([z, y, x])

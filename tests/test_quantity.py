@@ -14,6 +14,8 @@ from vitlab.statistics import (
     stated,
     together,
 )
+from vitlab.statistics.check import judge
+from vitlab.statistics.check import measured as asked
 
 RNG = np.random.default_rng(0)
 GROUPS = {"ViT": ["v0", "v1"], "CNN": ["c0"], "Swin": ["s0"]}
@@ -285,3 +287,88 @@ def test_the_interval_for_other_trainings_is_never_narrower_than_that_for_these(
     one = Measured(hits, {"ViT": ["v0", "v1"]}, redraw=True)("ViT", "x", 0)
     own, wider = one.interval, one.over_trainings
     assert wider.low <= own.low < own.high <= wider.high
+
+
+def yes(rng, n, share):
+    return (rng.random(n) < share).astype(float)
+
+
+def decided(ask, worlds=150):
+    """How often something is decided that is at its bound in truth."""
+    return np.mean(
+        [
+            judge(asked("", ask(np.random.default_rng(w)))).word != "cannot tell"
+            for w in range(worlds)
+        ]
+    )
+
+
+@pytest.mark.parametrize(("clean", "kept"), [((0.15, 0.9), 0.97), ((0.9, 0.9), 0.9)])
+@pytest.mark.parametrize("n", [48, 200])
+def test_equal_shares_kept_are_seldom_told_apart(clean, kept, n):
+    """A network that is right seldom keeps all of it easily, and looks certain."""
+
+    def ask(rng):
+        found = []
+        for accuracy in clean:
+            before = yes(rng, n, accuracy)
+            after = before * yes(rng, n, kept)
+            found.append(mean(after, "accuracy") / mean(before, "accuracy"))
+        return found[0] - found[1] > 0
+
+    assert decided(ask) <= 0.06
+
+
+@pytest.mark.parametrize("n", [48, 100])
+def test_a_share_of_yes_and_no_is_as_careful_as_an_accuracy(n):
+    assert decided(lambda rng: mean(yes(rng, n, 0.02)) < 0.02) <= 0.05
+    of_share, of_accuracy = (mean(np.zeros(n), unit).interval for unit in ("share", "accuracy"))
+    assert of_share[1:3] == pytest.approx(of_accuracy[1:3])
+    assert mean(np.zeros(n), "loss").interval.high == 0  # no answers: nothing is known of its size
+
+
+def test_a_ratio_over_two_image_sets_is_fiellers():
+    """Against the values of r for which a t test of x - r y rejects nothing, sets independent."""
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(2, 1, 60), rng.normal(1, 0.5, 45)
+    low, high = (mean(x, "loss", "one") / mean(y, "loss", "other")).interval[1:3]
+    for r in (low, high):
+        error = np.sqrt(x.var(ddof=1) / 60 + r**2 * y.var(ddof=1) / 45)
+        t = (x.mean() - r * y.mean()) / error
+        assert abs(t) == pytest.approx(stats.t.ppf(0.975, 44), rel=1e-6)
+    assert decided(lambda rng: _rare(rng, "one") / _rare(rng, "other") > 1) <= 0.07
+
+
+def _rare(rng, items):
+    return mean(yes(rng, 48, 0.1), "accuracy", items)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
+def test_an_identity_is_not_decided_by_rounding(scale):
+    for world in range(30):
+        rng = np.random.default_rng(world)
+        parts = [mean(scale * (1 + rng.random(200)), "dB") for _ in range(9)]
+        for same in (average(parts) - average(parts[::-1]), parts[0] * 0.3 - parts[0] * 3 / 10):
+            assert judge(asked("", same > 0)).word == judge(asked("", same < 0)).word
+
+
+def test_one_random_draw_says_nothing_of_its_chance():
+    rng = np.random.default_rng(0)
+    values = {("v", "patch", 0): yes(rng, 100, 0.9), ("c", "patch", 0): yes(rng, 100, 0.1)}
+    for redraw, word in ((False, "holds"), (True, "cannot tell")):
+        found = Measured(values, {"ViT": ["v"], "CNN": ["c"]}, redraw=redraw)
+        answer = judge(asked("", found.gap("patch", 0) > 0))
+        assert answer.word == word
+    assert answer.reason == "one random draw, so its chance is not known"
+
+
+def test_small_levels_of_a_key_stay_apart():
+    values = {("v", "rate", rate): np.full(3, rate) for rate in (1e-5, 2e-5, 0.1 + 0.2)}
+    found = Measured(values, {"ViT": ["v"]})
+    assert [found("ViT", "rate", r).value for r in (1e-5, 2e-5, 0.3)] == [1e-5, 2e-5, 0.1 + 0.2]
+
+
+@pytest.mark.parametrize("ends", [(-5.0, 0.1, 0.2), (0.2, 0.3, 0.1), (0.0, -2.0, -1.0)])
+def test_a_stated_interval_holds_its_value(ends):
+    with pytest.raises(ValueError, match="low <= value <= high"):
+        stated(Interval(*ends, 50))

@@ -38,6 +38,7 @@ from vitlab.statistics import (
     group_shape_bias,
     mean,
 )
+from vitlab.statistics.calibration import ece
 from vitlab.statistics.check import judge, measured
 from vitlab.statistics.detection import group_aupr
 from vitlab.statistics.spectra import spectral_entropy
@@ -113,6 +114,35 @@ def ratios(rng: np.random.Generator, n: int) -> Iterator[Cell]:
     for pair in ((0.19, 0.999), (0.5, 0.9), (0.8, 0.95), (0.97, 0.99), (0.3, 0.1)):
         found, true = answers(rng, n, pair)
         yield f"{pair}", found("ViT", "world", 0) / found("CNN", "world", 0), true[0] / true[1]
+
+
+def ratios_of_sets(rng: np.random.Generator, n: int) -> Iterator[Cell]:
+    """Ratios of one network's accuracies on two image sets (Fieller, independent)."""
+    for rate in (0.05, 0.3, 0.9, 0.998):
+        first, second = (mean(rng.random(n) < rate, "accuracy", f"set {k}") for k in range(2))
+        yield f"{rate}", first / second, 1.0
+
+
+def differences_of_ratios(rng: np.random.Generator, n: int) -> Iterator[Cell]:
+    """Relative accuracies of two networks, the share kept of what each got right, compared."""
+    for clean, kept in (((0.9, 0.9), 0.5), ((0.15, 0.9), 0.97), ((0.2, 0.8), 0.5)):
+        found = []
+        for accuracy in clean:
+            before = rng.random(n) < accuracy
+            after = before & (rng.random(n) < kept)
+            found.append(mean(after, "accuracy", "images") / mean(before, "accuracy", "images"))
+        yield f"{clean}, {kept} kept", found[0] - found[1], 0.0
+
+
+def calibration_errors(rng: np.random.Generator, n: int) -> Iterator[Cell]:
+    """ECE of a network of many confidences less that of one of a single confidence."""
+    for off in ((0.0, 0.0), (0.02, 0.02), (0.1, 0.1), (0.3, 0.3), (0.3, 0.0), (0.0, 0.1)):
+        confidences = rng.uniform(0.4, 1, n), np.full(n, 0.9)
+        one, other = (
+            ece((c, rng.random(n) < c - o), items="images")
+            for c, o in zip(confidences, off, strict=True)
+        )
+        yield f"{off}", one - other, off[0] - off[1]
 
 
 def architectures(rng: np.random.Generator, n: int) -> Iterator[Cell]:
@@ -280,6 +310,9 @@ KINDS: dict[str, tuple[Callable[[np.random.Generator, int], Iterator[Cell]], tup
     "accuracy": (levels, (48, 160, 1000)),
     "mean over levels": (means_over_levels, (48, 160, 1000)),
     "ratio of accuracies": (ratios, (48, 160, 1000)),
+    "ratio over two image sets": (ratios_of_sets, (48, 160, 1000)),
+    "difference of ratios": (differences_of_ratios, (48, 160, 1000)),
+    "difference of ECE": (calibration_errors, (100, 500)),
     "architectures": (architectures, (160, 1000)),
     "shape bias": (shape_biases, (96, 320, 960)),
     "mCE, ratio of sums": (corruption_errors, (48, 160)),

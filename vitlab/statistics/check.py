@@ -78,6 +78,13 @@ class Check:
         return next(b for b in (self.above, self.below, self.within) if b is not None)
 
     @property
+    def slack(self) -> float:
+        """How far a difference may be on the wrong side of 0 and yet do what is asked."""
+        down = -self.above if self.above is not None else self.below
+        differs = len(self.levels) > 1 and self.unit == "share" and self.evidence.floor < 0
+        return self.within or (max(0.0, down or 0.0) if differs else 0.0)
+
+    @property
     def demand(self) -> str:
         """The bound in words: "> 0"."""
         sign = ">" if self.above is not None else "<" if self.below is not None else "within"
@@ -173,7 +180,7 @@ class Answer(NamedTuple):
 def beyond(check: Check, interval: Interval) -> Word:
     """Where an interval lies, strictly: one that touches the bound or holds it decides nothing."""
     _, low, high, _ = interval
-    hair = 1e-12 * max(1.0, abs(check.bound))  # what rounding alone can do
+    hair = max(1e-12 * max(1.0, abs(check.bound)), check.evidence.grain)  # rounding alone
     if check.within is not None:
         m = check.within
         inside, outside = -m < low - hair and high + hair < m, low > m + hair or high < -m - hair
@@ -201,13 +208,15 @@ def judge(check: Check) -> Answer:
     beyond the bound, and the control.
     """
     i, bound = check.interval, check.bound
+    if len(check.evidence.draws) == 1:
+        return Answer("cannot tell", "one random draw, so its chance is not known")
     if not all(map(math.isfinite, i[:3])):
         return Answer("cannot tell", "undefined")
     fewest = i.n if check.evidence.fewest is None else check.evidence.fewest
     if fewest < LEAST_N:
         return Answer("cannot tell", f"too few: {fewest} of at least {LEAST_N}")
     # At an edge equality and bounds other than 0 would be decided by the edge itself.
-    room = edge(check.levels, max(BAND, check.within or 0), clear=bound != 0)
+    room = edge(check.levels, max(BAND, check.slack), clear=bound != 0)
     if room:
         return Answer("cannot tell", f"no room: all at the {room}")
     low, high = check.reach
@@ -217,16 +226,31 @@ def judge(check: Check) -> Answer:
     if word == "holds" and check.against and check.excess is None:
         return Answer("cannot tell", f"its control was not measured: {check.against}")
     if word == "holds" and check.excess is not None:
-        e, down = check.excess.interval, check.below is not None
-        if not (e.high < 0 if down else e.low > 0):
-            more = e.low > 0 if down else e.high < 0
-            much = "more" if more else "as much"
-            return Answer("cannot tell", f"the control, {check.against}, shows {much}")
+        return _controlled(check, check.excess)
     if word == "cannot tell":
         near = edge(check.levels, BAND, clear=True)
         text = f"the interval includes {bound:g}"
         return Answer(word, text + (f", near the {near}" if near else ""))
     return Answer(word)
+
+
+def _controlled(check: Check, excess: Evidence) -> Answer:
+    """What remains of "holds" beside the control."""
+    n = excess.n if excess.fewest is None else excess.fewest
+    e, grain = excess.interval, excess.grain
+    if not all(map(math.isfinite, e[:3])):
+        return Answer("cannot tell", f"the control, {check.against}, is undefined")
+    if n < LEAST_N:
+        few = f"too few: {n} of at least {LEAST_N}"
+        return Answer("cannot tell", f"the control, {check.against}, rests on {few}")
+    less, more = e.low > grain, e.high < -grain  # what the control shows
+    if check.below is not None:
+        less, more = more, less
+    if less:
+        return Answer("holds")
+    return Answer(
+        "cannot tell", f"the control, {check.against}, shows {'more' if more else 'as much'}"
+    )
 
 
 def judge_every(checks: Sequence[Check]) -> Answer:

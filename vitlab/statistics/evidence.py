@@ -30,6 +30,8 @@ class Evidence:
     floor, ceiling: of the interval, for what cannot go beyond.
     given: an interval that was computed otherwise.
     fewest: how many items the least known part rests on, if not all of them.
+    over: how far few items may have raised the number on average, and lowered it.
+    grain: what rounding alone can do to it.
     """
 
     value: float
@@ -44,6 +46,8 @@ class Evidence:
     ceiling: float = np.inf
     given: Interval | None = None
     fewest: int | None = None
+    over: Sequence[float] = (0.0, 0.0)
+    grain: float = 1e-12
 
     @property
     def n(self) -> int:
@@ -70,23 +74,30 @@ class Evidence:
             return self.given
         if not self.added:
             return Interval(self.value, np.nan, np.nan, 0)
-        draws = [stats.of_left_out(np.asarray(self.draws))] if len(self.draws) > 1 else []
+        draws = [stats.of_left_out(np.asarray(self.draws))] if len(self.draws) else []
         if self.ratio and not draws:
-            top, bottom = (part._share(list(self.added)) for part in self.ratio)
+            sizes = dict(size for part in self.ratio for size in part._sizes())
+            top, bottom = (part._share(sizes) for part in self.ratio)
             return stats.fieller(top, bottom, self.n)._replace(value=self.value)
         kinds = self._kinds()
         middle = self.plugged + sum(added.mean() - self.plugged for added in kinds)
         sources = [*map(stats.of_items, kinds), *draws]
         value, low, high, n = stats.student(self.value, sources, self.n, middle)
+        raised, lowered = self.over
+        low, high = low - raised, high + lowered
         return Interval(value, max(low, self.floor), min(high, self.ceiling), n)
 
-    def _share(self, kinds: Sequence[str]) -> list[np.ndarray]:
-        """`added` so that the means of all kinds add up to the number; a kind it lacks adds 0."""
+    def _sizes(self) -> list[tuple[str, int]]:
+        return [(name, len(a)) for name, a in zip(self.added, self._kinds(), strict=True)]
+
+    def _share(self, sizes: Mapping[str, int]) -> list[np.ndarray]:
+        """What each item adds so that the means of all kinds add up to the number.
+
+        sizes: the items of each kind; one that the number does not rest on adds 0.
+        """
         parts = dict(zip(self.added, self._kinds(), strict=True))
-        size = {name: len(a) for name, a in parts.items()}
-        if set(kinds) != set(size):
-            raise ValueError(f"a ratio of {list(size)} to {list(kinds)}: not the same items")
-        return [a - self.plugged + self.plugged / len(parts) for a in (parts[k] for k in kinds)]
+        each = {name: a - self.plugged + self.plugged / len(parts) for name, a in parts.items()}
+        return [each.get(name, np.zeros(size)) for name, size in sizes.items()]
 
     @cached_property
     def over_trainings(self) -> Interval | None:
@@ -108,9 +119,9 @@ class Evidence:
         """All but what each item adds, as JSON has it."""
         numbers = {"value": self.value, "plugged": self.plugged, "more": self.more}
         edges = {"floor": self.floor, "ceiling": self.ceiling, "given": self.given}
-        edges["fewest"] = self.fewest
+        about = {"fewest": self.fewest, "over": self.over, "grain": self.grain}
         chance = {"trainings": self.trainings, "draws": self.draws, "by_class": self.by_class}
-        return {name: plain(value) for name, value in (numbers | edges | chance).items()} | {
+        return {name: plain(value) for name, value in (numbers | edges | about | chance).items()} | {
             "ratio": [part.about() for part in self.ratio] if self.ratio else None
         }
 

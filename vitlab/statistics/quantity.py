@@ -9,6 +9,7 @@ rests on different items is independent, even if there are as many.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,6 +26,7 @@ from vitlab.statistics.interval import Interval
 
 Tables = Mapping[str, np.ndarray]
 LEVELS = ("accuracy", "error")  # units of numbers from 0 to 1 that are 0 or 1 for each item
+EPSILON = float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,6 +46,7 @@ class Quantity:
     debiased: a plug-in number of few items, e.g. an entropy, that the jackknife corrects.
     more: what two more items would add to it, that keep its interval honest where all agree.
     fewest: how many items the least known part of it rests on, if not all of them.
+    over: how much too large few items may make it on average, e.g. a sum of absolute values.
     name: of what was measured, by which it is the same in numerator and denominator.
     formula, again: the quantities that a formula rests on, and the formula for others.
     given: an interval that was computed otherwise (see `stated`); no formula can rest on it.
@@ -63,6 +66,7 @@ class Quantity:
     debiased: bool = False
     more: tuple[float, ...] | None = None
     fewest: int | None = None
+    over: float = 0.0
     name: tuple = ()
     formula: tuple[Quantity, ...] = ()
     again: Callable[[Sequence[Quantity]], Quantity] | None = None
@@ -192,39 +196,81 @@ class Quantity:
         return float(self.of({name: np.concatenate(each) for name, each in means.items()}))
 
     @cached_property
+    def _answers(self) -> bool:
+        """Whether it was measured as the mean of right and wrong answers (or other yes and no)."""
+        if self.formula or not self.linear:
+            return False
+        yes_or_no = (np.isin(table, (0, 1)).all() for table in self.tables.values())
+        return self.unit in LEVELS or (self.unit == "share" and all(yes_or_no))
+
+    @cached_property
     def _of_answers(self) -> bool:
-        """Whether it sums and multiplies accuracies alone, each the mean of right and wrong."""
-        return self.linear and all(part.unit in LEVELS for part in self.parts)
+        """Whether it sums and multiplies means of answers alone."""
+        return self.linear and all(part._answers for part in self.parts)
 
     @cached_property
     def _one(self) -> float:
         """What one training's answer adds to its group's."""
         return 1 / max(1, min(len(part.trainings) for part in self.parts))
 
+    def _slope(self, one: Quantity) -> float:
+        """How the formula changes with one of its parts."""
+        if self.linear:
+            return self._at(lambda part: float(part is one)) - self._at(lambda part: 0.0)
+        if not self.formula:
+            return 1.0
+        step = 1e-6 * max(1.0, abs(one.plugged))
+        means = {name: table.mean(0) for name, table in self.tables.items()}
+        up, down = ({name: mean.copy() for name, mean in means.items()} for _ in range(2))
+        for name, at in self._columns(one):
+            up[name][at] += step
+            down[name][at] -= step
+        with np.errstate(invalid="ignore"):  # not finite: nothing can be said
+            return float(self.of(up) - self.of(down)) / (2 * step)
+
+    def _columns(self, one: Quantity) -> Iterator[tuple[str, slice]]:
+        """Where a part's columns stand among those of the formula, for each kind of its items."""
+        start = dict.fromkeys(self.tables, 0)
+        for part in self.parts:
+            for name, table in part.tables.items():
+                at = slice(start[name], start[name] + table.shape[1])
+                start[name] = at.stop
+                if part is one:
+                    yield name, at
+
     @cached_property
     def _signs(self) -> dict[int, float]:
-        """Of each accuracy (by id), how the formula changes with it."""
-        nothing = self._at(lambda part: 0.0)
-        return {
-            id(one): self._at(lambda part, one=one: float(part is one)) - nothing  # type: ignore[misc]
-            for one in self.parts
-        }
+        """Of each part (by id), how the formula changes with it."""
+        return {id(one): self._slope(one) for one in self.parts}
 
     def _pads(self) -> tuple[float, ...] | None:
         """Two more answers, one either way, that keep an interval honest at the ceiling.
 
         A mean of right and wrong answers looks certain where all images agree (Bonett & Price
-        2012). In a difference of several trainings a group, one of them gives the answer.
+        2012). In a difference of several trainings a group, one of them gives the answer. A formula
+        that is not linear, e.g. a difference of ratios, gets them by its slopes.
         """
-        if self.more or not self._of_answers:
+        if self.more or not all(part._answers for part in self.parts):
             return self.more
+        if not all(map(math.isfinite, self._signs.values())):
+            return None
         up = {one for one, sign in self._signs.items() if sign > 0}
         mixed = 0 < len(up) < len(self._signs)
         step = self._one if mixed else 1.0
-        return (
-            self._at(lambda part: step * (id(part) in up)),
-            self._at(lambda part: step * (id(part) not in up)),
+        if self.linear:
+            return (
+                self._at(lambda part: step * (id(part) in up)),
+                self._at(lambda part: step * (id(part) not in up)),
+            )
+        parts = {id(part): part for part in self.parts}.values()
+        with_up, without = (
+            sum(
+                self._signs[id(part)] * (step * ((id(part) in up) == side) - part.plugged)
+                for part in parts
+            )
+            for side in (True, False)
         )
+        return self.plugged + with_up, self.plugged + without
 
     def _bounds(self) -> tuple[float, float]:
         """What it cannot go beyond: an accuracy 0 and 1, a difference of two nothing that helps."""
@@ -249,11 +295,26 @@ class Quantity:
             self._pads(),
             self._ratio(),
             [self._without(sorted(group)).tolist() for group in self._groups()],
-            self._without(draws).tolist() if len(draws) > 1 else (),
+            self._without(draws).tolist() if len(draws) > 1 else [math.nan] * len(draws),
             self.by_class.tolist(),
             *self._bounds(),
             fewest=self.fewest,
+            over=self._over(),
+            grain=self._grain(),
         )
+
+    def _over(self) -> tuple[float, float]:
+        """How far few items may have raised it, and lowered it."""
+        if not any(part.over for part in self.parts):
+            return 0.0, 0.0
+        parts = {id(part): part for part in self.parts}.values()
+        moved = [self._signs[id(part)] * part.over for part in parts]
+        return sum(m for m in moved if m > 0), -sum(m for m in moved if m < 0)
+
+    def _grain(self) -> float:
+        """What rounding alone can do to it: the jackknife multiplies the parts' by the items."""
+        largest = max([1.0, *(abs(p.plugged) for p in self.parts if math.isfinite(p.plugged))])
+        return 4 * EPSILON * largest * max(map(len, self.tables.values()), default=1)
 
     @property
     def interval(self) -> Interval:
@@ -266,15 +327,15 @@ class Quantity:
         return self.evidence.over_trainings
 
     def _ratio(self) -> tuple[Evidence, Evidence] | None:
-        """Numerator and denominator on the same items.
+        """Numerator and denominator, for Fieller's interval.
 
-        Of accuracies with some more items: all right, none, and one training's answer each to what
-        stands above alone, below alone, and in both.
+        Of accuracies on the same items with some more: all right, none, and one training's answer
+        each to what stands above alone, below alone, and in both.
         """
-        if self.ratio is None or any(set(q.tables) != set(self.tables) for q in self.ratio):
+        if self.ratio is None:
             return None
         top, bottom = self.ratio
-        more: list[tuple[float, ...] | None] = [top.more, bottom.more]
+        more: list[tuple[float, ...] | None] = [top._pads(), bottom._pads()]
         if top._of_answers and bottom._of_answers and len(self.tables) == 1:
             above, below = ([_same(part) for part in q.parts] for q in self.ratio)
             where = [set(above) - set(below), set(below) - set(above), set(above) & set(below)]
@@ -284,8 +345,8 @@ class Quantity:
                 tuple(q._at(lambda part: step * (_same(part) in some)) for some, step in asked)  # noqa: B023
                 for q in self.ratio
             ]
-        elif top.unit in LEVELS and bottom.unit in LEVELS:
-            more = [top._pads(), bottom._pads()]
+        elif set(top.tables) & set(bottom.tables) and None in more:  # paired: both or neither
+            more = [None, None]
         found = [
             Evidence(q.plugged, q.plugged, q.added, m)
             for q, m in zip(self.ratio, more, strict=True)
@@ -423,7 +484,13 @@ def pseudo(value: float, added: Mapping[str, Any], unit: str = "share", **about:
 
 
 def stated(interval: Interval, unit: str = "share") -> Quantity:
-    """A number whose interval was computed otherwise: an exact test, a maximum over all trials."""
+    """A number whose interval was computed otherwise: an exact test, a maximum over all trials.
+
+    Raises ValueError where low, value and high are not in this order; NaN is in any.
+    """
+    value, low, high, _ = interval
+    if low > value or value > high or low > high:
+        raise ValueError(f"low <= value <= high, not {low:g} <= {value:g} <= {high:g}")
     return Quantity({}, lambda means: np.array(interval.value), unit, given=interval)
 
 
@@ -640,4 +707,4 @@ class Measured:
 
 
 def _key(parts: Sequence) -> tuple:
-    return tuple(round(float(p), 4) if isinstance(p, float | np.floating) else p for p in parts)
+    return tuple(float(f"{p:.6g}") if isinstance(p, float | np.floating) else p for p in parts)
