@@ -121,9 +121,9 @@ class Evidence:
         edges = {"floor": self.floor, "ceiling": self.ceiling, "given": self.given}
         about = {"fewest": self.fewest, "over": self.over, "grain": self.grain}
         chance = {"trainings": self.trainings, "draws": self.draws, "by_class": self.by_class}
-        return {name: plain(value) for name, value in (numbers | edges | about | chance).items()} | {
-            "ratio": [part.about() for part in self.ratio] if self.ratio else None
-        }
+        return {
+            name: plain(value) for name, value in (numbers | edges | about | chance).items()
+        } | {"ratio": [part.about() for part in self.ratio] if self.ratio else None}
 
     def columns(self) -> list[tuple[str, str, np.ndarray]]:
         """What each item adds: role (the number's, or its ratio's), items' name, float [items]."""
