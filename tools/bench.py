@@ -12,21 +12,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import timm
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from vitlab import images as data
+from vitlab.attacks import cell, gradient
 from vitlab.conditions import CLEAN, patchdrop
 from vitlab.files import write_json
 from vitlab.inside import episodes as fewshot
 from vitlab.inside import tokens as features
 from vitlab.models import Model, best_device, load
+from vitlab.training import test_time
 from vitlab.trials import run as evaluate
 
 LEVELS = [k / 10 for k in range(10)]
@@ -129,6 +131,8 @@ def _photographs(root: Path) -> Path | None:
 
 def _random(name: str) -> Model:
     """A timm network with random weights, on the best device: for speed they do as well."""
+    import timm  # after vitlab, which mends torchvision's operators
+
     net = timm.create_model(name, pretrained=False).eval().requires_grad_(False)
     config = timm.data.resolve_model_data_config(net)
     model = Model(f"{name} (random weights)", net, "ViT", "imagenet", "random", config)
@@ -174,6 +178,57 @@ def gpu(root: Path) -> dict[str, Any]:
         "ratio": round(engine_speed / speeds[best], 3),
         "decoding_threads": workers,
     }
+
+
+def attacks(name: str, steps: int = 5) -> dict[str, Any]:
+    """PGD and the patch attack over bare passes: as many forwards and backwards in the pixels."""
+    model, images = load(name), data.load("stimuli", n=64)
+    batch = evaluate.batch_of(images, model, range(64))
+    pixels, normalised, logits = batch.pixels, model.normalise(batch.pixels), model.logits
+    with torch.no_grad():
+        answers = logits(pixels).argmax(1)
+    where = cell.inside(cell.drawn(batch.ids, 4, 1), 4, model.size)
+
+    def bare() -> None:
+        for _ in range(steps):
+            here = normalised.clone().requires_grad_(True)
+            loss = F.cross_entropy(model.net(here), answers, reduction="sum")
+            torch.autograd.grad(loss, here)
+        with torch.no_grad():  # the last images are looked at once more
+            model.net(normalised)
+
+    # Neither loses a pair on its way: PGD takes all steps, and steps of 0 in the image itself fool
+    # nobody. What is left of a batch once some are fooled would be another batch size.
+    loops: dict[str, Callable[[], object]] = {
+        "PGD": lambda: gradient.pgd(logits, pixels, answers, 8 / 255, steps, 1 / 255),
+        "patch": lambda: cell.attack(logits, pixels, answers, where, pixels, steps, 0.0),
+    }
+    return {loop: _ratio(bare, ours) for loop, ours in loops.items()}
+
+
+def adaptation(name: str, batches: int = 5) -> dict[str, Any]:
+    """CFA, a step a batch, over bare passes: as many, backwards to the same parameters."""
+    model, images = load(name), data.load("stimuli", n=64)
+    pixels = evaluate.batch_of(images, model, range(64)).pixels
+    known = test_time.statistics(test_time.frozen(model, [pixels])[0], images.labels)
+    normalised, net = model.normalise(pixels), deepcopy(model.net)
+    moving = [p.requires_grad_(True) for p in test_time.chosen(net, "LayerNorm").values()]
+
+    def bare() -> None:
+        for _ in range(batches):
+            torch.autograd.grad(F.cross_entropy(net(normalised), images.labels), moving)
+
+    def ours() -> None:
+        test_time.adapt(model, [pixels] * batches, test_time.cfa, known)
+
+    return {"CFA": _ratio(bare, ours)}
+
+
+def _ratio(bare: Callable[[], object], ours: Callable[[], object]) -> dict[str, Any]:
+    """Bare seconds over ours, nine times in turns after a warm-up: the median, and all."""
+    bare(), ours()
+    ratios = [round(_seconds(bare) / _seconds(ours), 3) for _ in range(9)]
+    return {"ratio": median(ratios), "ratios": ratios}
 
 
 def released_loop(root: Path) -> dict[str, Any]:
@@ -348,6 +403,9 @@ def main(root: Path, wanted: Sequence[str] = ()) -> int:
         "engine, photographs, CNN": lambda: photographs(root, "resnet18"),
         "engine, GPU": lambda: gpu(root),
         "engine against the released loop": lambda: released_loop(root),
+        "attack loops, ViT": lambda: attacks("mini/vit-0"),
+        "attack loops, CNN": lambda: attacks("mini/cnn-0"),
+        "adaptation loop": lambda: adaptation("mini/vit-patch16-0"),
         "Dask": dask,
         "memory": memory,
         "episodes": episodes,
