@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -40,6 +42,13 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+@contextmanager
+def _nothing_kept() -> Iterator[None]:
+    """An empty store, so that nothing is read that was measured before."""
+    with tempfile.TemporaryDirectory() as place, patch.dict(os.environ, VITLAB_TRIALS=place):
+        yield
+
+
 def engine(models: list[Model], images: data.Images, grid: int, batch_size: int) -> dict[str, Any]:
     """Engine throughput over that of bare forward passes: same models, batch size and threads."""
     conditions = patchdrop.random(LEVELS, (grid, grid))
@@ -54,10 +63,11 @@ def engine(models: list[Model], images: data.Images, grid: int, batch_size: int)
                 model.net(pixels)
 
     def ours() -> None:
-        with tempfile.TemporaryDirectory() as out:
-            evaluate.run(models, images, conditions, out, batch_size, progress=False)
+        with _nothing_kept():
+            evaluate.run(models, images, conditions, batch_size, progress=False)
 
-    evaluate.run(models, images, [CLEAN], tempfile.mkdtemp(), batch_size, progress=False)  # warm up
+    with _nothing_kept():  # warm up
+        evaluate.run(models, images, [CLEAN], batch_size, progress=False)
     pairs = [(_seconds(bare), _seconds(ours)) for _ in range(3)]
     forwards = len(images) * len(conditions) * len(models)
     return {
@@ -165,8 +175,8 @@ def gpu(root: Path) -> dict[str, Any]:
     workers = os.cpu_count() or 1
 
     def ours() -> None:
-        with tempfile.TemporaryDirectory() as out:
-            evaluate.run([model], images, conditions, out, best, workers, progress=False)
+        with _nothing_kept():
+            evaluate.run([model], images, conditions, best, workers, progress=False)
 
     seconds = min(_seconds(ours) for _ in range(3))
     engine_speed = len(images) * len(conditions) / seconds
@@ -254,8 +264,8 @@ def released_loop(root: Path) -> dict[str, Any]:
                 right += int((answers == labels[chosen]).sum())
 
     def ours() -> None:
-        with tempfile.TemporaryDirectory() as out:
-            evaluate.run([model], images, conditions, out, 32, progress=False)
+        with _nothing_kept():
+            evaluate.run([model], images, conditions, 32, progress=False)
 
     pairs = [(_seconds(theirs), _seconds(ours)) for _ in range(3)]
     return {
@@ -275,8 +285,8 @@ def dask() -> dict[str, Any]:
     threads = torch.get_num_threads()
 
     def once() -> float:
-        with tempfile.TemporaryDirectory() as out:
-            return _seconds(lambda: evaluate.run([model], images, conditions, out, progress=False))
+        with _nothing_kept():
+            return _seconds(lambda: evaluate.run([model], images, conditions, progress=False))
 
     def on(workers: int) -> float:
         with (
@@ -286,8 +296,8 @@ def dask() -> dict[str, Any]:
             Client(cluster) as client,
         ):
             small = data.load("stimuli", n=256 * workers)  # imports, first allocations
-            with tempfile.TemporaryDirectory() as out:
-                evaluate.run([model], small, conditions[:1], out, progress=False)
+            with _nothing_kept():
+                evaluate.run([model], small, conditions[:1], progress=False)
             client.wait_for_workers(workers)
             return once()
 
@@ -305,7 +315,7 @@ def dask() -> dict[str, Any]:
 
 
 _PEAK = """
-import resource, sys, tempfile
+import resource, sys
 import torch
 from vitlab import images as data
 from vitlab.trials import run as evaluate
@@ -318,7 +328,7 @@ class Means(torch.nn.Module):
 config = {**MINI_CONFIG, "crop_pct": 0.9, "input_size": (3, 32, 32)}
 model = Model("means", Means(), "CNN", "imagenet", "means", config)
 images = data.load(sys.argv[1])
-evaluate.run([model], images, [CLEAN], tempfile.mkdtemp(), progress=False)
+evaluate.run([model], images, [CLEAN], progress=False)
 print(len(images), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
@@ -347,7 +357,7 @@ def memory() -> dict[str, Any]:
                 check=True,
                 capture_output=True,
                 text=True,
-                env={**os.environ, "VITLAB_DATA": place},
+                env={**os.environ, "VITLAB_DATA": place, "VITLAB_TRIALS": f"{place}/trials"},
             )
             n, peak = done.stdout.split()[-2:]
             found[n] = int(peak)
