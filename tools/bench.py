@@ -216,8 +216,8 @@ def attacks(name: str, steps: int = 5) -> dict[str, Any]:
     return {loop: _ratio(bare, ours) for loop, ours in loops.items()}
 
 
-def adaptation(name: str, batches: int = 5) -> dict[str, Any]:
-    """CFA, a step a batch, over bare passes: as many, backwards to the same parameters."""
+def adaptation(name: str, batches: int = 8) -> dict[str, Any]:
+    """CFA on a stream, a step a batch, over bare passes: as many, back to the same parameters."""
     model, images = load(name), data.load("stimuli", n=64)
     pixels = evaluate.batch_of(images, model, range(64)).pixels
     known = test_time.statistics(test_time.frozen(model, [pixels])[0], images.labels)
@@ -415,7 +415,8 @@ def main(root: Path, wanted: Sequence[str] = ()) -> int:
         "engine against the released loop": lambda: released_loop(root),
         "attack loops, ViT": lambda: attacks("mini/vit-0"),
         "attack loops, CNN": lambda: attacks("mini/cnn-0"),
-        "adaptation loop": lambda: adaptation("mini/vit-patch16-0"),
+        "adaptation loop, patch 16": lambda: adaptation("mini/vit-patch16-0"),
+        "adaptation loop, patch 8": lambda: adaptation("mini/vit-0"),
         "Dask": dask,
         "memory": memory,
         "episodes": episodes,
