@@ -487,9 +487,32 @@ def test_pictures_are_packed_and_what_is_none_is_left_alone(kind):
         assert data == {"image/png": text}
 
 
+def test_a_small_book_links_to_its_own_pages_alone(root):
+    """Jupyter Book takes a link to an absent page for an error, and no site is made."""
+
+    def read(name):
+        return nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4)
+
+    def said(page):
+        return "\n".join(c.source for c in page.cells if c.cell_type == "markdown")
+
+    names = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
+    linked = 0
+    for name in names:
+        text = said(read(name))
+        assert "{doc}" not in text, f"{name}: a link with markup of its own"
+        alone = said(book.unlinked(read(name), [name]))
+        assert ".ipynb)" not in alone
+        assert re.sub(r"\[(.+?)\]\([\w-]+\.ipynb\)", r"\1", text) == alone
+        assert said(book.unlinked(read(name), names)) == text
+        linked += text != alone
+    assert linked, "pages that link to another"
+
+
 def test_deviations_are_kept_by_page_and_all_pages_are_there(root):
     found = book.deviations((root / "book" / "deviations.md").read_text())
-    assert set(found) <= {path.stem for path in (root / "notebooks").glob("*.md")}
+    findings = {path.stem for path in (root / "notebooks").glob("*.md")} - {"00-stimuli"}
+    assert set(found) == findings, "each page says where it leaves its paper"
     for table in found.values():
         assert table.startswith("| paper or released code | here | why |")
 

@@ -11,22 +11,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
-import timm
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from vitlab import images as data
+from vitlab.attacks import cell, gradient
 from vitlab.conditions import CLEAN, patchdrop
 from vitlab.files import write_json
 from vitlab.inside import episodes as fewshot
 from vitlab.inside import tokens as features
 from vitlab.models import Model, best_device, load
+from vitlab.training import test_time
 from vitlab.trials import run as evaluate
 
 LEVELS = [k / 10 for k in range(10)]
@@ -36,6 +40,13 @@ def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+@contextmanager
+def _nothing_kept() -> Iterator[None]:
+    """An empty store, so that nothing is read that was measured before."""
+    with tempfile.TemporaryDirectory() as place, patch.dict(os.environ, VITLAB_TRIALS=place):
+        yield
 
 
 def engine(models: list[Model], images: data.Images, grid: int, batch_size: int) -> dict[str, Any]:
@@ -52,10 +63,11 @@ def engine(models: list[Model], images: data.Images, grid: int, batch_size: int)
                 model.net(pixels)
 
     def ours() -> None:
-        with tempfile.TemporaryDirectory() as out:
-            evaluate.run(models, images, conditions, out, batch_size, progress=False)
+        with _nothing_kept():
+            evaluate.run(models, images, conditions, batch_size, progress=False)
 
-    evaluate.run(models, images, [CLEAN], tempfile.mkdtemp(), batch_size, progress=False)  # warm up
+    with _nothing_kept():  # warm up
+        evaluate.run(models, images, [CLEAN], batch_size, progress=False)
     pairs = [(_seconds(bare), _seconds(ours)) for _ in range(3)]
     forwards = len(images) * len(conditions) * len(models)
     return {
@@ -129,6 +141,8 @@ def _photographs(root: Path) -> Path | None:
 
 def _random(name: str) -> Model:
     """A timm network with random weights, on the best device: for speed they do as well."""
+    import timm  # after vitlab, which mends torchvision's operators
+
     net = timm.create_model(name, pretrained=False).eval().requires_grad_(False)
     config = timm.data.resolve_model_data_config(net)
     model = Model(f"{name} (random weights)", net, "ViT", "imagenet", "random", config)
@@ -161,8 +175,8 @@ def gpu(root: Path) -> dict[str, Any]:
     workers = os.cpu_count() or 1
 
     def ours() -> None:
-        with tempfile.TemporaryDirectory() as out:
-            evaluate.run([model], images, conditions, out, best, workers, progress=False)
+        with _nothing_kept():
+            evaluate.run([model], images, conditions, best, workers, progress=False)
 
     seconds = min(_seconds(ours) for _ in range(3))
     engine_speed = len(images) * len(conditions) / seconds
@@ -174,6 +188,57 @@ def gpu(root: Path) -> dict[str, Any]:
         "ratio": round(engine_speed / speeds[best], 3),
         "decoding_threads": workers,
     }
+
+
+def attacks(name: str, steps: int = 5) -> dict[str, Any]:
+    """PGD and the patch attack over bare passes: as many forwards and backwards in the pixels."""
+    model, images = load(name), data.load("stimuli", n=64)
+    batch = evaluate.batch_of(images, model, range(64))
+    pixels, normalised, logits = batch.pixels, model.normalise(batch.pixels), model.logits
+    with torch.no_grad():
+        answers = logits(pixels).argmax(1)
+    where = cell.inside(cell.drawn(batch.ids, 4, 1), 4, model.size)
+
+    def bare() -> None:
+        for _ in range(steps):
+            here = normalised.clone().requires_grad_(True)
+            loss = F.cross_entropy(model.net(here), answers, reduction="sum")
+            torch.autograd.grad(loss, here)
+        with torch.no_grad():  # the last images are looked at once more
+            model.net(normalised)
+
+    # Neither loses a pair on its way: PGD takes all steps, and steps of 0 in the image itself fool
+    # nobody. What is left of a batch once some are fooled would be another batch size.
+    loops: dict[str, Callable[[], object]] = {
+        "PGD": lambda: gradient.pgd(logits, pixels, answers, 8 / 255, steps, 1 / 255),
+        "patch": lambda: cell.attack(logits, pixels, answers, where, pixels, steps, 0.0),
+    }
+    return {loop: _ratio(bare, ours) for loop, ours in loops.items()}
+
+
+def adaptation(name: str, batches: int = 8) -> dict[str, Any]:
+    """CFA on a stream, a step a batch, over bare passes: as many, back to the same parameters."""
+    model, images = load(name), data.load("stimuli", n=64)
+    pixels = evaluate.batch_of(images, model, range(64)).pixels
+    known = test_time.statistics(test_time.frozen(model, [pixels])[0], images.labels)
+    normalised, net = model.normalise(pixels), deepcopy(model.net)
+    moving = [p.requires_grad_(True) for p in test_time.chosen(net, "LayerNorm").values()]
+
+    def bare() -> None:
+        for _ in range(batches):
+            torch.autograd.grad(F.cross_entropy(net(normalised), images.labels), moving)
+
+    def ours() -> None:
+        test_time.adapt(model, [pixels] * batches, test_time.cfa, known)
+
+    return {"CFA": _ratio(bare, ours)}
+
+
+def _ratio(bare: Callable[[], object], ours: Callable[[], object]) -> dict[str, Any]:
+    """Bare seconds over ours, nine times in turns after a warm-up: the median, and all."""
+    bare(), ours()
+    ratios = [round(_seconds(bare) / _seconds(ours), 3) for _ in range(9)]
+    return {"ratio": median(ratios), "ratios": ratios}
 
 
 def released_loop(root: Path) -> dict[str, Any]:
@@ -199,8 +264,8 @@ def released_loop(root: Path) -> dict[str, Any]:
                 right += int((answers == labels[chosen]).sum())
 
     def ours() -> None:
-        with tempfile.TemporaryDirectory() as out:
-            evaluate.run([model], images, conditions, out, 32, progress=False)
+        with _nothing_kept():
+            evaluate.run([model], images, conditions, 32, progress=False)
 
     pairs = [(_seconds(theirs), _seconds(ours)) for _ in range(3)]
     return {
@@ -220,8 +285,8 @@ def dask() -> dict[str, Any]:
     threads = torch.get_num_threads()
 
     def once() -> float:
-        with tempfile.TemporaryDirectory() as out:
-            return _seconds(lambda: evaluate.run([model], images, conditions, out, progress=False))
+        with _nothing_kept():
+            return _seconds(lambda: evaluate.run([model], images, conditions, progress=False))
 
     def on(workers: int) -> float:
         with (
@@ -231,8 +296,8 @@ def dask() -> dict[str, Any]:
             Client(cluster) as client,
         ):
             small = data.load("stimuli", n=256 * workers)  # imports, first allocations
-            with tempfile.TemporaryDirectory() as out:
-                evaluate.run([model], small, conditions[:1], out, progress=False)
+            with _nothing_kept():
+                evaluate.run([model], small, conditions[:1], progress=False)
             client.wait_for_workers(workers)
             return once()
 
@@ -250,7 +315,7 @@ def dask() -> dict[str, Any]:
 
 
 _PEAK = """
-import resource, sys, tempfile
+import resource, sys
 import torch
 from vitlab import images as data
 from vitlab.trials import run as evaluate
@@ -263,7 +328,7 @@ class Means(torch.nn.Module):
 config = {**MINI_CONFIG, "crop_pct": 0.9, "input_size": (3, 32, 32)}
 model = Model("means", Means(), "CNN", "imagenet", "means", config)
 images = data.load(sys.argv[1])
-evaluate.run([model], images, [CLEAN], tempfile.mkdtemp(), progress=False)
+evaluate.run([model], images, [CLEAN], progress=False)
 print(len(images), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
@@ -292,7 +357,7 @@ def memory() -> dict[str, Any]:
                 check=True,
                 capture_output=True,
                 text=True,
-                env={**os.environ, "VITLAB_DATA": place},
+                env={**os.environ, "VITLAB_DATA": place, "VITLAB_TRIALS": f"{place}/trials"},
             )
             n, peak = done.stdout.split()[-2:]
             found[n] = int(peak)
@@ -348,6 +413,10 @@ def main(root: Path, wanted: Sequence[str] = ()) -> int:
         "engine, photographs, CNN": lambda: photographs(root, "resnet18"),
         "engine, GPU": lambda: gpu(root),
         "engine against the released loop": lambda: released_loop(root),
+        "attack loops, ViT": lambda: attacks("mini/vit-0"),
+        "attack loops, CNN": lambda: attacks("mini/cnn-0"),
+        "adaptation loop, patch 16": lambda: adaptation("mini/vit-patch16-0"),
+        "adaptation loop, patch 8": lambda: adaptation("mini/vit-0"),
         "Dask": dask,
         "memory": memory,
         "episodes": episodes,

@@ -475,6 +475,8 @@ def _site(
             _badge(root, name, address),
             (root / "notebooks" / f"{name}.ipynb").exists(),
         )
+        if parameters:
+            notebook = book.unlinked(notebook, states)
         nbformat.write(notebook, staged / "notebooks" / f"{name}.ipynb")
     config, toc = pages.config(root), _toc(root)
     if parameters:

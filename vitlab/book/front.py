@@ -243,7 +243,16 @@ def _read(folder: Path, of: str) -> svg.Panel | None:
         return None
     h = read_json(path)
     about = {key: h[key] for key in ("x", "y", "chance", "paper", "claim")}
-    return svg.Panel(f"{EDITIONS[h['edition']]}{of}", h["lines"], **about)
+    lines = {
+        series: [[_words(place), *numbers] for place, *numbers in points]
+        for series, points in h["lines"].items()
+    }
+    return svg.Panel(f"{EDITIONS[h['edition']]}{of}", lines, **about)
+
+
+def _words(place: Any) -> Any:
+    """A row's name as it is read: corruptions are called gaussian_noise and the like."""
+    return place.replace("_", " ") if isinstance(place, str) else place
 
 
 def _published(words: svg.Panel) -> svg.Panel:

@@ -230,6 +230,15 @@ def small_toc(toc: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {**toc, "parts": [part for part in parts if part["chapters"]]}
 
 
+def unlinked(notebook: nbformat.NotebookNode, names: Iterable[str]) -> nbformat.NotebookNode:
+    """A page of such a book: links to pages that are not in it become their words."""
+    absent = rf"\[([^\]\[]+)\]\((?!(?:{'|'.join(map(re.escape, names))})\.ipynb)[\w-]+\.ipynb\)"
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(absent, r"\1", cell.source)
+    return notebook
+
+
 def small_intro(parameters: dict[str, str]) -> str:
     """The front page of a book that was built with parameters of the reader's own."""
     return render("intro.md", parameters={k: placeless(v) for k, v in parameters.items()})
