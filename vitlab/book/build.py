@@ -490,7 +490,8 @@ def _site(
     if parameters:
         (staged / "book" / "intro.md").write_text(book.small_intro(parameters))
     printed = printer.NAME if pdf else ""
-    book.fill(staged / "book", records, folders, states, printed, own=bool(parameters))
+    of_reader = bool(parameters)
+    book.fill(staged / "book", records, folders, states, printed, of_reader, kept)
     (staged / "book" / "api.md").write_text(api.markdown())
     book.link(config, address)
     if not address:
@@ -537,6 +538,7 @@ def _site(
         tail = "\n".join(log.read_text().splitlines()[-25:])
         raise SiteError(f"Jupyter Book failed; {log} ends:\n{tail}")
     _prune(built)
+    _name_buttons(built)
     (built / "data").mkdir(exist_ok=True)
     # As one line: indented, it is a third larger.
     (built / "data" / "ledger.json").write_text(json.dumps(records, ensure_ascii=False))
@@ -607,6 +609,14 @@ def _prune(site: Path) -> None:
         shutil.rmtree(folder)
     for font in icons.rglob("*.ttf"):  # older than WOFF2, which every browser reads
         font.unlink()
+
+
+def _name_buttons(site: Path) -> None:
+    """Give the buttons that copy a cell's code a name; sphinx-copybutton makes them without one."""
+    script = site / "_static" / "copybutton.js"
+    if script.exists():
+        named = 'class="copybtn', 'aria-label="Copy this code" class="copybtn'
+        script.write_text(script.read_text().replace(*named))
 
 
 def _badge(root: Path, name: str, address: str) -> str:

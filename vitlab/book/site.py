@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import nbformat
@@ -138,6 +139,7 @@ def _staged(cell: Cell, name: str, cards: Mapping[str, str]) -> list[Cell]:
         return [cell]
     about: dict[str, str] = {}
     for output in cell.outputs:
+        _hint(output.get("data", {}), cell)
         _lighten(output.get("data", {}))
         if "text" in output:  # what was printed, warnings of libraries too
             output["text"] = placeless("".join(output["text"]))
@@ -167,6 +169,21 @@ def _tables(folder: Path) -> list[dict[str, Any]]:
         ]
         found.append({"name": path.name, "columns": list(table.columns), "rows": rows})
     return found
+
+
+PHONE = 600  # pixels of a figure that a phone shows whole, at the size at which it is legible
+
+
+def _hint(data: Mapping[str, Any], cell: Cell) -> None:
+    """Mark a cell whose picture is wider than a phone: the look says that it moves sideways."""
+    packed = data.get("image/png", "")
+    try:
+        head = base64.b64decode(packed[:32], validate=True)
+    except ValueError:
+        return
+    # PNG, third edition, 11.2.1: signature, length and "IHDR", then the width.
+    if head[12:16] == b"IHDR" and int.from_bytes(head[16:20]) > PHONE:
+        cell.metadata.setdefault("mystnb", {}).setdefault("image", {})["classes"] = "wide"
 
 
 HEAVY = 130_000  # characters of a picture that is worth packing
@@ -242,9 +259,11 @@ def fill(
     states: Mapping[str, State],
     pdf: str = "",
     own: bool = False,
+    kept: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
 ) -> None:
     """Put the ledger into the staged front page and the pages' times into the status page.
 
+    kept: the recorded runs of each page.
     pdf: the name of the printed book at the site's top, which the front page offers; none if empty.
     own: whether it is a book of a reader's own run.
     """
@@ -255,7 +274,7 @@ def fill(
     parts = {
         "tally": front.tally(found, own),
         "ledger": f"{front.ledger(found)}\n<script>\n{script}\n</script>",
-        "status": render("status.html", **_status(pages, states)),
+        "status": render("status.html", **_status(pages, states), recorded=_recorded(kept)),
         "pdf": render("pdf.html", name=pdf) if pdf else "",
         "photo_zoo": render("photo_zoo.html", nets=nets),
     }
@@ -274,12 +293,34 @@ def _status(pages: Mapping[str, Path], states: Mapping[str, State]) -> dict[str,
         kind = "no" if problem else "yes" if state else "none"
         why = state.get("reason", "").replace("never run", "first run")
         why = re.sub(r"^changed: (.*)", lambda m: _few(m[1].split(", ")), why)
-        time = state.get("finished", "")[:16].replace("T", " ")
+        time = _minute(state.get("finished", ""))
         rows.append(
             {"name": name, "result": result, "kind": kind, "state": state, "why": why, "time": time}
         )
     seconds = [row["state"].get("seconds", 0) for row in rows]
     return {"pages": rows, "total": sum(seconds), "most": max([1, *seconds])}
+
+
+def _recorded(kept: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """The recorded runs, a row a page: when they were measured, how long that took, on what."""
+    runs = [(run, name) for name, of_page in kept.items() for run in of_page]
+    return [
+        {
+            "run": run["run"],
+            "name": name,
+            "images": list(dict.fromkeys(s["name"] for s in run["state"].get("image sets", ()))),
+            "time": _minute(run["state"]["finished"]),
+            "seconds": round(run["state"]["seconds"]),
+            "machine": run["state"]["machine"],
+            "commit": run["state"]["commit"],
+        }
+        for run, name in sorted(runs, key=lambda one: (one[0]["run"], one[1]))
+    ]
+
+
+def _minute(time: str) -> str:
+    """A moment, to the minute: 2026-11-30T02:49:23+00:00 -> 2026-11-30 02:49."""
+    return time[:16].replace("T", " ")
 
 
 def _few(changed: list[str]) -> str:
