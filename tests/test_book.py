@@ -520,10 +520,12 @@ def test_a_page_is_staged_in_the_order_of_a_reader(tmp_path, records):
     top = BeautifulSoup(sources[1], "html.parser")
     panels = [f.figcaption.contents[0] for f in top.select("figure")]
     assert panels == ["published", "miniature"]
-    assert page.cells[4].metadata["tags"] == ["remove-output", "hide-input"]
-    shown = BeautifulSoup(page.cells[5].outputs[0]["data"]["text/html"], "html.parser")
+    assert page.cells[5].metadata["tags"] == ["remove-output", "hide-input"]
+    assert 'id="headline"' in page.cells[4].source
+    assert top.select("a[href='#headline']")
+    shown = BeautifulSoup(page.cells[6].outputs[0]["data"]["text/html"], "html.parser")
     assert [s.strong.text for s in shown.select(".setting")] == ["photographs", "miniature"]
-    figure = page.cells[7]
+    figure = page.cells[8]
     assert figure.metadata.mystnb.image.alt == "Curves. Found: ViT 0.90 at 0."
     assert "vitlab" not in figure.outputs[0].metadata
 
@@ -717,12 +719,21 @@ def test_the_printed_book_is_whole_or_not_there(tmp_path):
 
 @needs_browser
 def test_the_ledger_prints_within_its_margins(tmp_path, root, records):
-    """Nothing is wider than an A4 page between its margins: a browser measures."""
+    """Nothing is wider than an A4 page between its margins, or than its column: a browser measures.
+
+    A word that does not fit into its column lies on the next one's.
+    """
     css = (root / "book" / "static" / "vitlab.css").read_text()
     wide = 680  # pixels of 18 cm
     probe = """<script>addEventListener("load", () => {
       const ends = [...document.querySelectorAll("#ledger *")];
       document.body.dataset.wide = Math.max(...ends.map((e) => e.getBoundingClientRect().right));
+      const over = [...document.querySelectorAll("#ledger th, #ledger td")].map((cell) => {
+        const text = document.createRange();
+        text.selectNodeContents(cell);
+        return text.getBoundingClientRect().right - cell.getBoundingClientRect().right;
+      });
+      document.body.dataset.over = Math.max(...over);
     })</script>"""
     table = front.ledger(front.rows(records, "../"))
     printed = css.replace("@media print {", "@media all {")
@@ -741,6 +752,7 @@ def test_the_ledger_prints_within_its_margins(tmp_path, root, records):
     )
     reached = float(re.search(r'data-wide="([\d.]+)"', done.stdout)[1])
     assert 0 < reached <= wide + 1
+    assert float(re.search(r'data-over="(-?[\d.]+)"', done.stdout)[1]) <= 0
 
 
 def test_figures_leave_their_numbers(tmp_path, monkeypatch):

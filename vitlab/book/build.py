@@ -612,7 +612,13 @@ def _prune(site: Path) -> None:
 
 
 def _name_buttons(site: Path) -> None:
-    """Give the buttons that copy a cell's code a name; sphinx-copybutton makes them without one."""
+    """Give names to buttons that theme and extensions leave without: copy, and a list's opening."""
+    opens = '<summary><span class="toctree-toggle"'
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        if opens in text:
+            named = opens.replace("<summary>", '<summary aria-label="Its pages">')
+            page.write_text(text.replace(opens, named))
     script = site / "_static" / "copybutton.js"
     if script.exists():
         named = 'class="copybtn', 'aria-label="Copy this code" class="copybtn'

@@ -184,11 +184,16 @@ def answer(record: Mapping[str, Any]) -> Markup:
     )
 
 
-def top(name: str, records: Sequence[Mapping[str, Any]], panels: Sequence[svg.Panel]) -> str:
+def top(
+    name: str,
+    records: Sequence[Mapping[str, Any]],
+    panels: Sequence[svg.Panel],
+    drawn: bool = False,
+) -> str:
     """The top of a finding page: the answer, the evidence in each edition, the headline figure.
 
     records: the page's claims in its order; the first is the one that is answered. panels: of its
-    headline, with their words (see `headline`).
+    headline, with their words (see `headline`). drawn: whether a cell of the page draws it.
     """
     first, *rest = records
     idle = sum(r["verdict"] == "not run" for r in rest)
@@ -204,6 +209,7 @@ def top(name: str, records: Sequence[Mapping[str, Any]], panels: Sequence[svg.Pa
         figure=figure,
         name=name,
         published=any(panel.title == PUBLISHED for panel in panels),
+        drawn=drawn,
         photos=any("photos" in r["editions"] for r in records),
     )
 

@@ -88,7 +88,8 @@ def staged_page(
     if problem:
         head.append(_said(render("failed.md", problem=problem, state=state), "failed"))
     if records:
-        head.append(_said(front.top(name, records, panels), "answer"))
+        drawn = any(cell.get("id") == _PLACE for cell in body)
+        head.append(_said(front.top(name, records, panels, drawn), "answer"))
     if len(records) > 1:
         head.append(_said(front.claims_of_page(records), "claims-of-this-page"))
     sizes = {
@@ -104,6 +105,9 @@ def staged_page(
     tail.append(_said(render("provenance.html", **about), "provenance"))
     notebook.cells = [*head, _said(rest.strip(), "question"), *body, *tail]
     return notebook
+
+
+_PLACE = "headline-place"  # the id of the empty cell before that which draws the headline
 
 
 def _said(text: str, name: str) -> Cell:
@@ -136,7 +140,7 @@ def _staged(cell: Cell, name: str, cards: Mapping[str, str]) -> list[Cell]:
         return [cell]
     if "headline" in tags:  # it stands at the top
         cell.metadata["tags"] = ["remove-output", "hide-input"]
-        return [cell]
+        return [_said('<span id="headline"></span>', _PLACE), cell]
     about: dict[str, str] = {}
     for output in cell.outputs:
         _hint(output.get("data", {}), cell)
@@ -308,7 +312,7 @@ def _recorded(kept: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str,
         {
             "run": run["run"],
             "name": name,
-            "images": list(dict.fromkeys(s["name"] for s in run["state"].get("image sets", ()))),
+            "images": _images(run["state"]),
             "time": _minute(run["state"]["finished"]),
             "seconds": round(run["state"]["seconds"]),
             "machine": run["state"]["machine"],
@@ -316,6 +320,12 @@ def _recorded(kept: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str,
         }
         for run, name in sorted(runs, key=lambda one: (one[0]["run"], one[1]))
     ]
+
+
+def _images(state: State) -> str:
+    """What a recorded run looked at: the sets that its trials name, or what was asked for."""
+    sets = dict.fromkeys(one["name"] for one in state.get("image sets", ()))
+    return ", ".join(sets) or str(state["settings"].get("images") or "")
 
 
 def _minute(time: str) -> str:
