@@ -702,6 +702,20 @@ def test_pages_are_joined_with_links_that_stay_inside(tmp_path):
     assert not joined.select("script")
 
 
+def test_the_printed_book_has_a_claims_numbers_once(tmp_path):
+    """All checks on the page that measures, what was published on the paper's; both say more."""
+    card = (
+        '<article><div class="claim"><div class="evidence"><p>seen</p><details>0.178</details>'
+        '</div><details>decides</details><details class="published">70 %</details></div></article>'
+    )
+    for name in ("notebooks/01", "book/papers/a"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.html").write_text(card)
+    joined = BeautifulSoup(pdf.one_page(tmp_path, ["notebooks/01", "book/papers/a"]), "html.parser")
+    said = [section.get_text(" ") for section in joined.select("section")]
+    assert said == ["seen 0.178 decides", "seen decides 70 %"]
+
+
 def test_without_a_browser_it_is_said_before_anything_runs(monkeypatch):
     monkeypatch.setattr(pdf.shutil, "which", lambda name: None)
     with pytest.raises(pdf.PdfError, match="apt-get install chromium"):

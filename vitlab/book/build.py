@@ -621,8 +621,10 @@ def _name_buttons(site: Path) -> None:
             page.write_text(text.replace(opens, named))
     script = site / "_static" / "copybutton.js"
     if script.exists():
-        named = 'class="copybtn', 'aria-label="Copy this code" class="copybtn'
-        script.write_text(script.read_text().replace(*named))
+        text = script.read_text()
+        script.write_text(
+            text.replace('class="copybtn', 'aria-label="Copy this code" class="copybtn')
+        )
 
 
 def _badge(root: Path, name: str, address: str) -> str:

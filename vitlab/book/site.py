@@ -88,7 +88,7 @@ def staged_page(
     if problem:
         head.append(_said(render("failed.md", problem=problem, state=state), "failed"))
     if records:
-        drawn = any(cell.get("id") == _PLACE for cell in body)
+        drawn = any(cell.id == _PLACE for cell in body if "id" in cell)
         head.append(_said(front.top(name, records, panels, drawn), "answer"))
     if len(records) > 1:
         head.append(_said(front.claims_of_page(records), "claims-of-this-page"))
@@ -289,7 +289,7 @@ def fill(
 
 
 def _status(pages: Mapping[str, Path], states: Mapping[str, State]) -> dict[str, Any]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in pages:
         state, problem = states[name], failure(pages[name])
         done = "up to date" if state else "never run"
