@@ -30,7 +30,7 @@
   form.addEventListener("reset", () => setTimeout(filter));
   form.addEventListener("submit", (event) => event.preventDefault());
   // A square leads to its line, also when a filter hides it.
-  for (const square of document.querySelectorAll(".dots a[href^='#']")) {
+  for (const square of document.querySelectorAll(".dots .d a[href^='#']")) {
     square.addEventListener("click", () => {
       const target = document.getElementById(square.getAttribute("href").slice(1));
       if (target?.hidden) form.reset();

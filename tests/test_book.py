@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import check_site
 import nbformat
@@ -18,6 +19,7 @@ from PIL import Image
 from vitlab import claims
 from vitlab.book import front, papers, pdf, svg
 from vitlab.book import site as book
+from vitlab.markup import render
 
 BROWSER = next((path for path in map(shutil.which, pdf._BROWSERS) if path), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome to print with")
@@ -141,6 +143,41 @@ def test_a_headline_shows_every_point_on_one_scale():
     assert svg.headline([], "", "") == ""
 
 
+def along(figure):
+    """Where the marks of a panel lie, from its left edge to its right one."""
+    marks = figure.select(".mark")
+    found = [float(m.get("cx") or re.match(r"M([\d.]+)", m["d"])[1]) for m in marks]
+    ticks = figure.select(".tick")
+    left, right = float(ticks[0]["x1"]), float(ticks[0]["x2"])
+    return [(x - left) / (right - left) for x in found]
+
+
+@pytest.mark.parametrize(("last", "own"), [(4, True), (24, False)])
+def test_a_panel_is_not_squeezed_by_anothers_levels(last, own):
+    """Half of the axis or more is one axis for both; less, and the panel has one of its own."""
+    short = {"ViT": [[0, 0.9], [last / 2, 0.5], [last, 0.1]]}
+    panels = [svg.Panel("photographs", short), svg.Panel("miniature", {"ViT": [[0, 1], [32, 0]]})]
+    drawn = BeautifulSoup(str(svg.headline(panels, "radius", "accuracy")), "html.parser")
+    small, large = map(along, drawn.select("figure"))
+    assert (small[-1] > 0.9) == own
+    assert large[-1] > 0.9
+    assert own or small[-1] == pytest.approx(last / 32, abs=0.03)
+
+
+@pytest.mark.parametrize("falls", [True, False])
+def test_the_word_at_the_line_of_chance_lies_on_no_mark(falls):
+    """A curve that falls steeply crosses chance at the left, one that falls late at the right."""
+    levels = [k / 20 for k in range(21)]
+    heights = [max(0.0, 1 - 8 * x) if falls else min(1.0, 8 * (1 - x)) for x in levels]
+    line = [[x, v, v - 0.01, v + 0.01, 9] for x, v in zip(levels, heights, strict=True)]
+    panel = svg.Panel("miniature", {"ViT": line}, chance=0.1)
+    drawn = BeautifulSoup(str(svg.headline([panel], "x", "y")), "html.parser")
+    [word] = [t for t in drawn.select("text") if t.text == "chance"]
+    x, y = float(word["x"]), float(word["y"])
+    places = [(float(m["cx"]), float(m["cy"])) for m in drawn.select("figure .mark")]
+    assert not [at for at in places if abs(at[0] - x) < 21 and y - 12 < at[1] < y + 4]
+
+
 @pytest.mark.parametrize(
     "lines",
     [
@@ -174,8 +211,8 @@ def test_the_front_page_has_a_line_a_claim_and_a_dot_a_claim(records):
     tally = BeautifulSoup(front.tally(front.rows(records, "../")), "html.parser")
     page = BeautifulSoup(front.ledger(front.rows(records, "../")), "html.parser")
     total = len(records)
-    assert len(tally.select(".dots a")) == total
-    assert {a.get("tabindex") for a in tally.select(".dots a")} == {"-1"}, (
+    assert len(tally.select(".dots .d a")) == total
+    assert {a.get("tabindex") for a in tally.select(".dots .d a")} == {"-1"}, (
         "no stops for the keyboard"
     )
     assert f"2 of {total} claims measured" in " ".join(tally.get_text().split())
@@ -278,6 +315,38 @@ def test_a_verdict_that_equal_accuracy_changes_says_so(records, said, fair):
         found = " ".join(BeautifulSoup(text, "html.parser").get_text().split())
         assert ("gainst a CNN as accurate" in found) == bool(fair)
         assert not fair or re.search(f"against a CNN as accurate[^:]*: {fair}", found, re.I)
+
+
+def test_the_tally_says_what_equal_accuracy_makes_of_the_verdicts(records):
+    """Of three verdicts beside which it stands one stays; a check that has it by itself is none."""
+    said = [("seen", "seen"), ("seen", "cannot tell"), ("opposite seen", "cannot tell")]
+    found = []
+    for verdict, fair in said:
+        checks = [{"part": "", "quantity": "ViT - CNN", "verdict": verdict}]
+        checks.append({"part": "", "quantity": "ViT - CNN, equal accuracy", "verdict": fair})
+        found.append((verdict, checks))
+    found.append(("seen", [c | {"quantity": "CNN, equal accuracy"} for c in found[0][1]]))
+    found.append(("seen", found[0][1][:1]))
+    rows = [
+        {**r, "editions": {"photos": edition(verdict=v, checks=checks)}, "edition": "photos"}
+        | {"verdict": v, "page": "01-occlusion"}
+        for r, (v, checks) in zip(records, found, strict=False)
+    ]
+    text = BeautifulSoup(front.tally(front.rows(rows, "../")), "html.parser").get_text()
+    assert (
+        "Beside 3 of them stands the same check against a CNN as accurate as the ViTs: "
+        "1 verdict stays the same, 2 turn into “cannot tell”."
+    ) in " ".join(text.split())
+
+
+def test_a_theme_of_the_tally_leads_to_its_part_of_the_ledger(records):
+    found = front.rows(records, "../")
+    ledger = BeautifulSoup(front.ledger(found), "html.parser")
+    themes = BeautifulSoup(front.tally(found), "html.parser").select(".dots .t a")
+    assert [a.text for a in themes] == ["occlusion and patches", "shape and texture"]
+    for a in themes:
+        [part] = ledger.select(f"[id='{a['href'][1:]}']")
+        assert part.th.text == a.text
 
 
 def test_the_published_value_is_a_tick_in_a_reproduction_alone(records):
@@ -451,12 +520,62 @@ def test_a_page_is_staged_in_the_order_of_a_reader(tmp_path, records):
     top = BeautifulSoup(sources[1], "html.parser")
     panels = [f.figcaption.contents[0] for f in top.select("figure")]
     assert panels == ["published", "miniature"]
-    assert page.cells[4].metadata["tags"] == ["remove-output", "hide-input"]
-    shown = BeautifulSoup(page.cells[5].outputs[0]["data"]["text/html"], "html.parser")
+    assert page.cells[5].metadata["tags"] == ["remove-output", "hide-input"]
+    assert 'id="headline"' in page.cells[4].source
+    assert top.select("a[href='#headline']")
+    shown = BeautifulSoup(page.cells[6].outputs[0]["data"]["text/html"], "html.parser")
     assert [s.strong.text for s in shown.select(".setting")] == ["photographs", "miniature"]
-    figure = page.cells[7]
+    figure = page.cells[8]
     assert figure.metadata.mystnb.image.alt == "Curves. Found: ViT 0.90 at 0."
     assert "vitlab" not in figure.outputs[0].metadata
+
+
+@pytest.mark.parametrize(("wide", "classes"), [(500, None), (900, "wide")])
+def test_a_figure_wider_than_a_phone_is_marked(tmp_path, wide, classes):
+    packed = io.BytesIO()
+    Image.new("RGB", (wide, 20)).save(packed, "PNG")
+    data = {"image/png": base64.b64encode(packed.getvalue()).decode()}
+    shown = nbformat.v4.new_output("display_data", data)
+    cells = [nbformat.v4.new_markdown_cell("# A"), nbformat.v4.new_code_cell("x", outputs=[shown])]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.ipynb")
+    state = dict.fromkeys(("finished", "machine", "commit", "versions", "key"), "x")
+    page = book.staged_page("17-mine", tmp_path, state | {"seconds": 1})
+    [cell] = [cell for cell in page.cells if cell.cell_type == "code"]
+    assert cell.metadata.get("mystnb", {}).get("image", {}).get("classes") == classes
+
+
+def test_the_status_page_has_the_times_of_recorded_runs():
+    state = {"finished": "2026-11-30T02:49:23+00:00", "seconds": 1230.2, "machine": "cpu"}
+    state |= {"commit": "0123456789", "image sets": [{"name": "cifar-10"}, {"name": "cifar-10"}]}
+    runs = {"01-occlusion": [{"run": "photos", "state": state}], "02-shape-bias": []}
+    text = render("status.html", pages=[], total=0, most=1, recorded=book._recorded(runs))
+    rows = [
+        [cell.get_text() for cell in row.select("td")]
+        for row in BeautifulSoup(text, "html.parser").select("tr")
+    ]
+    told = ["photos", "01-occlusion", "cifar-10", "2026-11-30 02:49", "1,230", "cpu", "0123456789"]
+    assert rows[-1] == told
+
+
+def test_headers_of_tables_say_what_they_head(root):
+    for path in sorted((root / "vitlab" / "book" / "templates").glob("*")):
+        heads = re.findall(r"<th\b[^>]*>", path.read_text())
+        assert [h for h in heads if "scope=" not in h] == [], path.name
+
+
+def test_buttons_that_copy_code_have_a_name(tmp_path):
+    """As sphinx-copybutton writes them, which is a library of its own."""
+    import sphinx_copybutton
+
+    from vitlab.book.build import _name_buttons
+
+    script = next(Path(sphinx_copybutton.__file__).parent.rglob("copybutton.js_t"))
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "_static" / "copybutton.js").write_text(script.read_text())
+    _name_buttons(tmp_path)
+    written = (tmp_path / "_static" / "copybutton.js").read_text()
+    [button] = re.findall(r"<button [^`]*", written)
+    assert 'aria-label="' in button
 
 
 def test_a_page_without_a_title_is_called_by_its_name_and_keeps_its_code(tmp_path):
@@ -606,6 +725,20 @@ def test_pages_are_joined_with_links_that_stay_inside(tmp_path):
     assert not joined.select("script")
 
 
+def test_the_printed_book_has_a_claims_numbers_once(tmp_path):
+    """All checks on the page that measures, what was published on the paper's; both say more."""
+    card = (
+        '<article><div class="claim"><div class="evidence"><p>seen</p><details>0.178</details>'
+        '</div><details>decides</details><details class="published">70 %</details></div></article>'
+    )
+    for name in ("notebooks/01", "book/papers/a"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.html").write_text(card)
+    joined = BeautifulSoup(pdf.one_page(tmp_path, ["notebooks/01", "book/papers/a"]), "html.parser")
+    said = [section.get_text(" ") for section in joined.select("section")]
+    assert said == ["seen 0.178 decides", "seen decides 70 %"]
+
+
 def test_without_a_browser_it_is_said_before_anything_runs(monkeypatch):
     monkeypatch.setattr(pdf.shutil, "which", lambda name: None)
     with pytest.raises(pdf.PdfError, match="apt-get install chromium"):
@@ -623,12 +756,21 @@ def test_the_printed_book_is_whole_or_not_there(tmp_path):
 
 @needs_browser
 def test_the_ledger_prints_within_its_margins(tmp_path, root, records):
-    """Nothing is wider than an A4 page between its margins: a browser measures."""
+    """Nothing is wider than an A4 page between its margins, or than its column: a browser measures.
+
+    A word that does not fit into its column lies on the next one's.
+    """
     css = (root / "book" / "static" / "vitlab.css").read_text()
     wide = 680  # pixels of 18 cm
     probe = """<script>addEventListener("load", () => {
       const ends = [...document.querySelectorAll("#ledger *")];
       document.body.dataset.wide = Math.max(...ends.map((e) => e.getBoundingClientRect().right));
+      const over = [...document.querySelectorAll("#ledger th, #ledger td")].map((cell) => {
+        const text = document.createRange();
+        text.selectNodeContents(cell);
+        return text.getBoundingClientRect().right - cell.getBoundingClientRect().right;
+      });
+      document.body.dataset.over = Math.max(...over);
     })</script>"""
     table = front.ledger(front.rows(records, "../"))
     printed = css.replace("@media print {", "@media all {")
@@ -647,6 +789,7 @@ def test_the_ledger_prints_within_its_margins(tmp_path, root, records):
     )
     reached = float(re.search(r'data-wide="([\d.]+)"', done.stdout)[1])
     assert 0 < reached <= wide + 1
+    assert float(re.search(r'data-over="(-?[\d.]+)"', done.stdout)[1]) <= 0
 
 
 def test_figures_leave_their_numbers(tmp_path, monkeypatch):

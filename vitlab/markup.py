@@ -92,6 +92,26 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
+_NOT_CHECKED = re.compile(r".*: not checked, (.*)", re.DOTALL)
+
+
+def gathered(text: str) -> str:
+    """Remarks on many checks that lack the same, said once.
+
+    >>> gathered("One patch. A at 1/255: not checked, no CNN. A at 2/255: not checked, no CNN.")
+    'One patch. 2 checks were not made: no CNN.'
+    """
+    said = re.split(r"(?<=\.) ", text)
+    lacks = [m[1] if (m := _NOT_CHECKED.fullmatch(one)) else "" for one in said]
+    shown = {
+        f"{lacks.count(why)} checks were not made: {why}"
+        if lacks.count(why) > 1 and why
+        else one: 0
+        for one, why in zip(said, lacks, strict=True)
+    }
+    return " ".join(shown)
+
+
 # The editions in words, the nearest to the papers first.
 EDITIONS = {"imagenet": "ImageNet", "photos": "photographs", "mini": "miniature"}
 
@@ -129,9 +149,11 @@ _TEMPLATES.filters |= {
     "published": _published,
     "measured": measured,
     "sentence": sentence,
+    "gathered": gathered,
     "edition": lambda name: EDITIONS[name],
     "claimed": lambda p: f"{p['model']}, {p['condition']}: {_published(p)}",
     "thousands": "{:,}".format,
+    "anchor": lambda theme: f"theme-{theme.replace(' ', '-')}",
 }
 _TEMPLATES.globals["editions"] = EDITIONS  # as they are called at the moment
 

@@ -492,7 +492,8 @@ def _site(
     if parameters:
         (staged / "book" / "intro.md").write_text(book.small_intro(parameters))
     printed = printer.NAME if pdf else ""
-    book.fill(staged / "book", records, folders, states, printed, own=bool(parameters))
+    of_reader = bool(parameters)
+    book.fill(staged / "book", records, folders, states, printed, of_reader, kept)
     (staged / "book" / "api.md").write_text(api.markdown())
     book.link(config, address)
     if not address:
@@ -539,6 +540,7 @@ def _site(
         tail = "\n".join(log.read_text().splitlines()[-25:])
         raise SiteError(f"Jupyter Book failed; {log} ends:\n{tail}")
     _prune(built)
+    _name_buttons(built)
     (built / "data").mkdir(exist_ok=True)
     # As one line: indented, it is a third larger.
     (built / "data" / "ledger.json").write_text(json.dumps(records, ensure_ascii=False))
@@ -609,6 +611,22 @@ def _prune(site: Path) -> None:
         shutil.rmtree(folder)
     for font in icons.rglob("*.ttf"):  # older than WOFF2, which every browser reads
         font.unlink()
+
+
+def _name_buttons(site: Path) -> None:
+    """Give names to buttons that theme and extensions leave without: copy, and a list's opening."""
+    opens = '<summary><span class="toctree-toggle"'
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        if opens in text:
+            named = opens.replace("<summary>", '<summary aria-label="Its pages">')
+            page.write_text(text.replace(opens, named))
+    script = site / "_static" / "copybutton.js"
+    if script.exists():
+        text = script.read_text()
+        script.write_text(
+            text.replace('class="copybtn', 'aria-label="Copy this code" class="copybtn')
+        )
 
 
 def _badge(root: Path, name: str, address: str) -> str:

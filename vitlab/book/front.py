@@ -52,7 +52,7 @@ def rows(records: Iterable[Mapping[str, Any]], root: str, failed: Container[str]
         sought = (r["short"], r["statement"], r["paper"], title, r["claim"], r["theme"])
         seen = {**r, "id": name, "shown": shown, "links": links, "bar": drawn, "title": title}
         seen["failed"] = bool(shown) and r["page"] in failed
-        seen["as_accurate"] = _as_accurate(shown)
+        seen["fair"] = _fair(shown)
         found.append({**seen, "sought": " ".join(sought)})
     return found
 
@@ -63,14 +63,14 @@ def _known(record: Mapping[str, Any], shown: Mapping[str, Any] | None) -> float 
     return stated[0] if shown and shown["reproduction"] and stated else None
 
 
-def _as_accurate(shown: Mapping[str, Any] | None) -> str:
-    """The verdict against networks that are right as often, where it is another; "" elsewhere.
+def _fair(shown: Mapping[str, Any] | None) -> str:
+    """The verdict of the same check against networks that are right as often; "" without one.
 
     What a level under damage says of two networks is mixed with how good they are.
     """
-    checks = (shown or {}).get("checks", [])
-    fair = [c for c in checks if c.get("part") == checks[0].get("part") and _FAIR in c["quantity"]]
-    return fair[0]["verdict"] if fair and fair[0]["verdict"] != checks[0]["verdict"] else ""
+    first, *others = (shown or {}).get("checks") or [{}]
+    beside = [c for c in others if c.get("part") == first.get("part") and _FAIR in c["quantity"]]
+    return beside[0]["verdict"] if beside and _FAIR not in first["quantity"] else ""
 
 
 _FAIR = "equal accuracy"  # as the pages name such a network's group
@@ -105,8 +105,15 @@ def tally(found: Sequence[Row], own: bool = False) -> str:
         trained=any(name != "mini" for name in editions),
         own=own,
         themes=_by_theme(found),
+        fair=_beside_fair(found),
         known=_known_before(found),
     )
+
+
+def _beside_fair(found: Sequence[Row]) -> dict[str, int]:
+    """What verdicts become against a CNN as accurate: how many stay, and how many turn to what."""
+    turns = ["the same" if r["fair"] == r["verdict"] else r["fair"] for r in found if r["fair"]]
+    return {to: turns.count(to) for to in ("the same", *claims.VERDICTS) if to in turns}
 
 
 def _known_before(found: Sequence[Row]) -> int:
@@ -160,7 +167,7 @@ def answer(record: Mapping[str, Any]) -> Markup:
     parts = [part["verdict"] for part in shown.get("parts", ()) if part["verdict"] != "not run"]
     others = [v for v in dict.fromkeys(parts) if v != verdict]
     more = f" Its other statements: {', '.join(others)}." if others else ""
-    if fair := _as_accurate(shown):
+    if (fair := _fair(shown)) not in ("", verdict):
         more = f" Against a CNN as accurate as the ViTs: {fair}.{more}"
     if verdict in ("seen", "holds"):
         return Markup(f"<strong>{verdict.capitalize()}</strong> {here}: {short}.{more}")
@@ -177,11 +184,16 @@ def answer(record: Mapping[str, Any]) -> Markup:
     )
 
 
-def top(name: str, records: Sequence[Mapping[str, Any]], panels: Sequence[svg.Panel]) -> str:
+def top(
+    name: str,
+    records: Sequence[Mapping[str, Any]],
+    panels: Sequence[svg.Panel],
+    drawn: bool = False,
+) -> str:
     """The top of a finding page: the answer, the evidence in each edition, the headline figure.
 
     records: the page's claims in its order; the first is the one that is answered. panels: of its
-    headline, with their words (see `headline`).
+    headline, with their words (see `headline`). drawn: whether a cell of the page draws it.
     """
     first, *rest = records
     idle = sum(r["verdict"] == "not run" for r in rest)
@@ -197,6 +209,8 @@ def top(name: str, records: Sequence[Mapping[str, Any]], panels: Sequence[svg.Pa
         figure=figure,
         name=name,
         published=any(panel.title == PUBLISHED for panel in panels),
+        drawn=drawn,
+        photos=any("photos" in r["editions"] for r in records),
     )
 
 
@@ -228,7 +242,7 @@ def headline(folder: Path, runs: Sequence[Mapping[str, Any]]) -> list[svg.Panel]
     folder: the page's; runs: its recorded ones.
     """
     own = _read(folder, "")
-    kept = [_read(run["folder"], f", run {run['run']}") for run in runs]
+    kept = [_read(run["folder"], run["run"]) for run in runs]
     found = [panel for panel in (*kept, own) if panel and panel.lines]
     if not found:
         return []
@@ -236,18 +250,19 @@ def headline(folder: Path, runs: Sequence[Mapping[str, Any]]) -> list[svg.Panel]
     return [panel for panel in [_published(words), *found] if panel.lines]
 
 
-def _read(folder: Path, of: str) -> svg.Panel | None:
-    """The headline that a run has left in its folder."""
+def _read(folder: Path, run: str) -> svg.Panel | None:
+    """The headline that a run has left in its folder; one called like its edition needs no name."""
     path = folder / "headline.json"
     if not path.exists():
         return None
     h = read_json(path)
     about = {key: h[key] for key in ("x", "y", "chance", "paper", "claim")}
+    named = f", run {run}" if run not in ("", h["edition"]) else ""
     lines = {
         series: [[_words(place), *numbers] for place, *numbers in points]
         for series, points in h["lines"].items()
     }
-    return svg.Panel(f"{EDITIONS[h['edition']]}{of}", lines, **about)
+    return svg.Panel(f"{EDITIONS[h['edition']]}{named}", lines, **about)
 
 
 def _words(place: Any) -> Any:

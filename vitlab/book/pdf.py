@@ -14,6 +14,9 @@ from bs4 import BeautifulSoup, Tag
 
 NAME = "vitlab.pdf"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge")
+# What of a claim's card stands elsewhere in the book, by the pages that leave it out: a paper's
+# numbers stand on its page, all checks on the page that measures.
+_ELSEWHERE = {"notebooks/": ".claim .published", "book/papers/": ".claim .evidence details"}
 # What only works on a screen.
 _DROP = "script, .headerlink, .toggle-details, .filter, .copybtn, .figure-links, .badge, .mathjax"
 
@@ -109,7 +112,8 @@ img { max-width: 100%; height: auto; } pre { white-space: pre-wrap; font-size: 8
 
 def _join(article: Tag, place: str, pages: set[str]) -> None:
     """Make a page's article part of a larger page: its ids, links and pictures."""
-    for tag in article.select(_DROP):
+    twice = [what for where, what in _ELSEWHERE.items() if place.startswith(where)]
+    for tag in article.select(", ".join([_DROP, *twice])):
         tag.decompose()
     page = place.removesuffix(".html")
     for tag in article.select("[id]"):

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import nbformat
@@ -87,7 +88,8 @@ def staged_page(
     if problem:
         head.append(_said(render("failed.md", problem=problem, state=state), "failed"))
     if records:
-        head.append(_said(front.top(name, records, panels), "answer"))
+        drawn = any(cell.id == _PLACE for cell in body if "id" in cell)
+        head.append(_said(front.top(name, records, panels, drawn), "answer"))
     if len(records) > 1:
         head.append(_said(front.claims_of_page(records), "claims-of-this-page"))
     sizes = {
@@ -103,6 +105,9 @@ def staged_page(
     tail.append(_said(render("provenance.html", **about), "provenance"))
     notebook.cells = [*head, _said(rest.strip(), "question"), *body, *tail]
     return notebook
+
+
+_PLACE = "headline-place"  # the id of the empty cell before that which draws the headline
 
 
 def _said(text: str, name: str) -> Cell:
@@ -135,9 +140,10 @@ def _staged(cell: Cell, name: str, cards: Mapping[str, str]) -> list[Cell]:
         return [cell]
     if "headline" in tags:  # it stands at the top
         cell.metadata["tags"] = ["remove-output", "hide-input"]
-        return [cell]
+        return [_said('<span id="headline"></span>', _PLACE), cell]
     about: dict[str, str] = {}
     for output in cell.outputs:
+        _hint(output.get("data", {}), cell)
         _lighten(output.get("data", {}))
         if "text" in output:  # what was printed, warnings of libraries too
             output["text"] = placeless("".join(output["text"]))
@@ -167,6 +173,21 @@ def _tables(folder: Path) -> list[dict[str, Any]]:
         ]
         found.append({"name": path.name, "columns": list(table.columns), "rows": rows})
     return found
+
+
+PHONE = 600  # pixels of a figure that a phone shows whole, at the size at which it is legible
+
+
+def _hint(data: Mapping[str, Any], cell: Cell) -> None:
+    """Mark a cell whose picture is wider than a phone: the look says that it moves sideways."""
+    packed = data.get("image/png", "")
+    try:
+        head = base64.b64decode(packed[:32], validate=True)
+    except ValueError:
+        return
+    # PNG, third edition, 11.2.1: signature, length and "IHDR", then the width.
+    if head[12:16] == b"IHDR" and int.from_bytes(head[16:20]) > PHONE:
+        cell.metadata.setdefault("mystnb", {}).setdefault("image", {})["classes"] = "wide"
 
 
 HEAVY = 130_000  # characters of a picture that is worth packing
@@ -251,9 +272,11 @@ def fill(
     states: Mapping[str, State],
     pdf: str = "",
     own: bool = False,
+    kept: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
 ) -> None:
     """Put the ledger into the staged front page and the pages' times into the status page.
 
+    kept: the recorded runs of each page.
     pdf: the name of the printed book at the site's top, which the front page offers; none if empty.
     own: whether it is a book of a reader's own run.
     """
@@ -264,7 +287,7 @@ def fill(
     parts = {
         "tally": front.tally(found, own),
         "ledger": f"{front.ledger(found)}\n<script>\n{script}\n</script>",
-        "status": render("status.html", **_status(pages, states)),
+        "status": render("status.html", **_status(pages, states), recorded=_recorded(kept)),
         "pdf": render("pdf.html", name=pdf) if pdf else "",
         "photo_zoo": render("photo_zoo.html", nets=nets),
     }
@@ -275,7 +298,7 @@ def fill(
 
 
 def _status(pages: Mapping[str, Path], states: Mapping[str, State]) -> dict[str, Any]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in pages:
         state, problem = states[name], failure(pages[name])
         done = "up to date" if state else "never run"
@@ -283,12 +306,40 @@ def _status(pages: Mapping[str, Path], states: Mapping[str, State]) -> dict[str,
         kind = "no" if problem else "yes" if state else "none"
         why = state.get("reason", "").replace("never run", "first run")
         why = re.sub(r"^changed: (.*)", lambda m: _few(m[1].split(", ")), why)
-        time = state.get("finished", "")[:16].replace("T", " ")
+        time = _minute(state.get("finished", ""))
         rows.append(
             {"name": name, "result": result, "kind": kind, "state": state, "why": why, "time": time}
         )
     seconds = [row["state"].get("seconds", 0) for row in rows]
     return {"pages": rows, "total": sum(seconds), "most": max([1, *seconds])}
+
+
+def _recorded(kept: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """The recorded runs, a row a page: when they were measured, how long that took, on what."""
+    runs = [(run, name) for name, of_page in kept.items() for run in of_page]
+    return [
+        {
+            "run": run["run"],
+            "name": name,
+            "images": _images(run["state"]),
+            "time": _minute(run["state"]["finished"]),
+            "seconds": round(run["state"]["seconds"]),
+            "machine": run["state"]["machine"],
+            "commit": run["state"]["commit"],
+        }
+        for run, name in sorted(runs, key=lambda one: (one[0]["run"], one[1]))
+    ]
+
+
+def _images(state: State) -> str:
+    """What a recorded run looked at: the sets that its trials name, or what was asked for."""
+    sets = dict.fromkeys(one["name"] for one in state.get("image sets", ()))
+    return ", ".join(sets) or str(state["settings"].get("images") or "")
+
+
+def _minute(time: str) -> str:
+    """A moment, to the minute: 2026-11-30T02:49:23+00:00 -> 2026-11-30 02:49."""
+    return time[:16].replace("T", " ")
 
 
 def _few(changed: list[str]) -> str:

@@ -7,8 +7,9 @@ the page's colours, light or dark.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from vitlab.looks import MARKERS, colour, group_of
@@ -97,7 +98,7 @@ def _interval(e: Mapping[str, Any], demand: str, hollow: bool = False) -> str:
 def scale() -> Markup:
     """What a drawing's ticks mean, for the head of a column."""
     words = "".join(
-        f'<text x="{across(d)}" y="10" text-anchor="middle">{text}</text>'
+        f'<text x="{across(d)}" y="24" text-anchor="middle">{text}</text>'
         for d, text in ((-0.5, "−.5"), (-0.1, "−.1"), (0, "bound"), (0.1, ".1"), (0.5, ".5"))
     )
     label = (
@@ -105,13 +106,16 @@ def scale() -> Markup:
     )
     label += "room to answer, or less its control, which is the filled mark beside it"
     return Markup(
-        f'<svg class="bar" viewBox="0 0 {WIDE} 14" width="{WIDE}" height="14" role="img" '
-        f'aria-label="{label}"><title>{label}</title>{words}</svg>'
+        f'<svg class="bar" viewBox="0 0 {WIDE} 28" width="{WIDE}" height="28" role="img" '
+        f'aria-label="{label}"><title>{label}</title>'
+        f'<text x="{WIDE / 2}" y="10" text-anchor="middle">distance from bound, square-root scale'
+        f"</text>{words}</svg>"
     )
 
 
 # --- a page's headline ----------------------------------------------------------------------------
 
+Scale = Callable[[float], float]
 Point = Sequence[Any]  # x, value, low, high, n, remark; all but x and value may be None
 
 
@@ -136,13 +140,14 @@ class Panel:
         return headline([self], self.x, self.y)
 
 
-PANEL = 340, 236  # width and height, the plot with its words
+PANEL = 320, 232  # width and height, the plot with its words
 LEFT, RIGHT, TOP, BOTTOM = 42, 12, 8, 36
 
 
 def headline(panels: Sequence[Panel], x: str, y: str) -> Markup:
     """Panels side by side on one scale: points with intervals, a line through those over numbers.
 
+    A panel whose levels would fill less than half of the common x axis has one of its own.
     Every point says model, level, value, interval and n when it is pointed at.
     """
     panels = [replace(panel, lines=_whole(panel.lines)) for panel in panels]
@@ -153,8 +158,10 @@ def headline(panels: Sequence[Panel], x: str, y: str) -> Markup:
     guesses = [panel.chance for panel in panels if panel.chance is not None]
     ends = [v for p in points for v in p[1:4] if v is not None] + guesses
     span = _ticks(min(ends), max(ends))
-    xs = [] if texts else sorted({float(point[0]) for point in points})
-    shown = [_rows(p, span, y) if texts else _curves(p, xs, span, x, y) for p in panels]
+    shown = [
+        _rows(panel, span, y) if texts else _curves(panel, levels, span, x, y)
+        for panel, levels in zip(panels, _levels(panels, texts), strict=True)
+    ]
     names = list(dict.fromkeys(name for panel in reversed(panels) for name in panel.lines))
     second = _second(names)
     legend = "".join(
@@ -165,8 +172,32 @@ def headline(panels: Sequence[Panel], x: str, y: str) -> Markup:
     )
     return Markup(
         f'<div class="headline"><div class="legend">{legend}</div>'
-        f'<div class="panels">{"".join(shown)}</div></div>'
+        f'<div class="panels{"" if texts else " curves"}">{"".join(shown)}</div></div>'
     )
+
+
+def _levels(panels: Sequence[Panel], texts: bool) -> list[list[float]]:
+    """The levels that each panel's x axis spans: those of all panels, or its own where it is small.
+
+    Published numbers and a miniature can lie on quite other levels, and be squeezed by them.
+    """
+    if texts:
+        return [[] for _ in panels]
+    own = [sorted({float(p[0]) for line in panel.lines.values() for p in line}) for panel in panels]
+    every = sorted({level for levels in own for level in levels})
+
+    def small(levels: Sequence[float]) -> bool:
+        low, high, first, last = levels[0], levels[-1], every[0], every[-1]
+        if _log(every):
+            low, high, first, last = map(math.log, (low, high, first, last))
+        return len(levels) > 2 and high - low < (last - first) / 2
+
+    return [levels if levels and small(levels) else every for levels in own]
+
+
+def _log(levels: Sequence[float]) -> bool:
+    """Whether an x axis over levels is logarithmic."""
+    return levels[0] > 0 and levels[-1] / levels[0] >= 16
 
 
 def _whole(lines: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
@@ -175,10 +206,10 @@ def _whole(lines: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
 
 
 def _curves(panel: Panel, xs: Sequence[float], span: Sequence[float], x: str, y: str) -> str:
-    """Lines over numbers; xs: all levels of all panels, from the least."""
+    """Lines over numbers; xs: the levels that the x axis spans, from the least."""
     wide, high = PANEL
     second = _second([*panel.lines])
-    log = xs[0] > 0 and xs[-1] / xs[0] >= 16
+    log = _log(xs)
 
     def at(value: float) -> float:
         low, top = (math.log(xs[0]), math.log(xs[-1])) if log else (xs[0], xs[-1])
@@ -204,7 +235,7 @@ def _curves(panel: Panel, xs: Sequence[float], span: Sequence[float], x: str, y:
         parts.append(
             f'<line class="chance" x1="{LEFT}" x2="{wide - RIGHT}" '
             f'y1="{up(chance)}" y2="{up(chance)}"><title>chance: {chance:.3g}</title></line>'
-            f'<text class="words" x="{LEFT + 4}" y="{up(chance) - 4}">chance</text>'
+            f'<text class="words" text-anchor="middle" {_free(panel, at, up)}>chance</text>'
         )
     for name, line in panel.lines.items():
         line = sorted(line, key=lambda p: p[0])
@@ -220,6 +251,29 @@ def _curves(panel: Panel, xs: Sequence[float], span: Sequence[float], x: str, y:
         parts += [_point(name, p, at(float(p[0])), up(p[1]), x, hollow) for p in line]
         parts.append("</g>")
     return _panel(panel, "".join(parts), y, wide, high)
+
+
+def _free(panel: Panel, at: Scale, up: Scale) -> str:
+    """Where the word at the line of chance lies farthest from all that is drawn, as attributes."""
+    drawn: list[tuple[float, float]] = []
+    for line in panel.lines.values():
+        ends = sorted((at(float(p[0])), up(v)) for p in line for v in p[1:4] if v is not None)
+        drawn += ends
+        means = sorted((at(float(p[0])), up(p[1])) for p in line)
+        for (a, b), (c, d) in pairwise(means):  # the line between them, too
+            drawn += [(a + k * (c - a) / 8, b + k * (d - b) / 8) for k in range(1, 8)]
+    y, half = up(panel.chance or 0), 25  # half of the word's width
+    left, right = LEFT + half + 3, PANEL[0] - RIGHT - half
+    places = [(x, side) for x in (left, (left + right) / 2, right) for side in (-4, 13)]
+    inside = [p for p in places if p[1] < 0 or y < PANEL[1] - BOTTOM - 14]
+
+    def clear(place: tuple[float, int]) -> float:
+        x, side = place
+        near = [max(abs(a - x) - half, abs(b - (y + side - 4)) - 5) for a, b in drawn]
+        return min(12, *near) if near else 12  # farther is no better
+
+    x, side = max(inside, key=clear)
+    return f'x="{round(x, 1)}" y="{round(y + side, 1)}"'
 
 
 def _rows(panel: Panel, span: Sequence[float], y: str) -> str:
