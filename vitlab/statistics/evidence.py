@@ -75,7 +75,7 @@ class Evidence:
         if not self.added:
             return Interval(self.value, np.nan, np.nan, 0)
         draws = [stats.of_left_out(np.asarray(self.draws))] if len(self.draws) else []
-        if self.ratio and not draws:
+        if self.ratio and not draws and not any(self.over):
             sizes = dict(size for part in self.ratio for size in part._sizes())
             top, bottom = (part._share(sizes) for part in self.ratio)
             return stats.fieller(top, bottom, self.n)._replace(value=self.value)
@@ -83,9 +83,13 @@ class Evidence:
         middle = self.plugged + sum(added.mean() - self.plugged for added in kinds)
         sources = [*map(stats.of_items, kinds), *draws]
         value, low, high, n = stats.student(self.value, sources, self.n, middle)
-        raised, lowered = self.over
-        low, high = low - raised, high + lowered
+        low, high = self._reaching(low, high)
         return Interval(value, max(low, self.floor), min(high, self.ceiling), n)
+
+    def _reaching(self, low: float, high: float) -> tuple[float, float]:
+        """An interval's ends, as far out as few items may have moved the number."""
+        raised, lowered = self.over
+        return low - raised, high + lowered
 
     def _sizes(self) -> list[tuple[str, int]]:
         return [(name, len(a)) for name, a in zip(self.added, self._kinds(), strict=True)]
@@ -111,7 +115,8 @@ class Evidence:
         sources = [stats.of_left_out(np.asarray(group)) for group in self.trainings]
         sources += [stats.of_items(added) for added in self._kinds()]
         wider, own = stats.student(self.value, sources, self.n), self.interval
-        return wider._replace(low=np.fmin(wider.low, own.low), high=np.fmax(wider.high, own.high))
+        low, high = self._reaching(wider.low, wider.high)
+        return wider._replace(low=np.fmin(low, own.low), high=np.fmax(high, own.high))
 
     # --- kept in files ----------------------------------------------------------------------------
 

@@ -213,12 +213,17 @@ class Quantity:
         """What one training's answer adds to its group's."""
         return 1 / max(1, min(len(part.trainings) for part in self.parts))
 
-    def _slope(self, one: Quantity) -> float:
-        """How the formula changes with one of its parts."""
+    @cached_property
+    def _slopes(self) -> list[tuple[Quantity, float]]:
+        """Each of its parts, once, and how the formula changes with it."""
+        parts = {id(part): part for part in self.parts}.values()
         if self.linear:
-            return self._at(lambda part: float(part is one)) - self._at(lambda part: 0.0)
-        if not self.formula:
-            return 1.0
+            nothing = self._at(lambda part: 0.0)
+            return [(one, self._at(lambda p, one=one: float(p is one)) - nothing) for one in parts]  # type: ignore[misc]
+        return [(one, self._slope(one) if self.formula else 1.0) for one in parts]
+
+    def _slope(self, one: Quantity) -> float:
+        """The derivative by one of its parts, at the means as they are."""
         step = 1e-6 * max(1.0, abs(one.plugged))
         means = {name: table.mean(0) for name, table in self.tables.items()}
         up, down = ({name: mean.copy() for name, mean in means.items()} for _ in range(2))
@@ -238,11 +243,6 @@ class Quantity:
                 if part is one:
                     yield name, at
 
-    @cached_property
-    def _signs(self) -> dict[int, float]:
-        """Of each part (by id), how the formula changes with it."""
-        return {id(one): self._slope(one) for one in self.parts}
-
     def _pads(self) -> tuple[float, ...] | None:
         """Two more answers, one either way, that keep an interval honest at the ceiling.
 
@@ -252,31 +252,28 @@ class Quantity:
         """
         if self.more or not all(part._answers for part in self.parts):
             return self.more
-        if not all(map(math.isfinite, self._signs.values())):
+        if not all(math.isfinite(slope) for _, slope in self._slopes):
             return None
-        up = {one for one, sign in self._signs.items() if sign > 0}
-        mixed = 0 < len(up) < len(self._signs)
+        up = {id(part) for part, slope in self._slopes if slope > 0}
+        mixed = 0 < len(up) < len(self._slopes)
         step = self._one if mixed else 1.0
-        if self.linear:
-            return (
-                self._at(lambda part: step * (id(part) in up)),
-                self._at(lambda part: step * (id(part) not in up)),
-            )
-        parts = {id(part): part for part in self.parts}.values()
-        with_up, without = (
-            sum(
-                self._signs[id(part)] * (step * ((id(part) in up) == side) - part.plugged)
-                for part in parts
-            )
-            for side in (True, False)
+
+        def pad(answer: Callable[[Quantity], float]) -> float:
+            if self.linear:
+                return self._at(answer)
+            moved = (slope * (answer(part) - part.plugged) for part, slope in self._slopes)
+            return self.plugged + sum(moved)
+
+        return (
+            pad(lambda part: step * (id(part) in up)),
+            pad(lambda part: step * (id(part) not in up)),
         )
-        return self.plugged + with_up, self.plugged + without
 
     def _bounds(self) -> tuple[float, float]:
         """What it cannot go beyond: an accuracy 0 and 1, a difference of two nothing that helps."""
         if self.unit in ("shape bias", "AUPR") and not self.formula:
             return 0.0, 1.0
-        signs = {sign > 0 for sign in self._signs.values()} if self._of_answers else set()
+        signs = {slope > 0 for _, slope in self._slopes} if self._of_answers else set()
         pads = self._pads()
         return (min(pads), max(pads)) if pads and len(signs) == 1 else (-np.inf, np.inf)
 
@@ -307,8 +304,7 @@ class Quantity:
         """How far few items may have raised it, and lowered it."""
         if not any(part.over for part in self.parts):
             return 0.0, 0.0
-        parts = {id(part): part for part in self.parts}.values()
-        moved = [self._signs[id(part)] * part.over for part in parts]
+        moved = [slope * part.over for part, slope in self._slopes]
         return sum(m for m in moved if m > 0), -sum(m for m in moved if m < 0)
 
     def _grain(self) -> float:
