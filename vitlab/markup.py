@@ -150,6 +150,7 @@ _TEMPLATES.filters |= {
     "measured": measured,
     "sentence": sentence,
     "gathered": gathered,
+    "minute": lambda time: time[:16].replace("T", " "),  # 2026-11-30T02:49:23+00:00
     "edition": lambda name: EDITIONS[name],
     "claimed": lambda p: f"{p['model']}, {p['condition']}: {_published(p)}",
     "thousands": "{:,}".format,

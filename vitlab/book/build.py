@@ -595,11 +595,15 @@ def _in_order(toc: dict[str, Any]) -> list[str]:
 def _prune(site: Path) -> None:
     """Take out what no page needs: most of MathJax, source maps, translations, icons twice more.
 
-    The theme brings its icons as fonts of two kinds and as a script of 1.5 MB; one kind does.
+    The theme brings its icons as fonts of two kinds and as a script of 1.5 MB; one kind does. What
+    opens a list of its navigation has no name there, and gets one.
     """
+    opens, named = (
+        f'<summary{name}><span class="toctree-toggle"' for name in ("", ' aria-label="Its pages"')
+    )
     static, asked = site / "_static", set()
     for page in site.rglob("*.html"):
-        text = page.read_text()
+        text = page.read_text().replace(opens, named)
         asked |= set(re.findall(r"_static/mathjax/([\w.-]+\.js)", text))
         page.write_text(re.sub(r'\s*<script src="[^"]*/fontawesome/[^"]*"></script>', "", text))
     for path in [*(static / "mathjax").rglob("*"), *static.rglob("*.map")]:
@@ -614,19 +618,11 @@ def _prune(site: Path) -> None:
 
 
 def _name_buttons(site: Path) -> None:
-    """Give names to buttons that theme and extensions leave without: copy, and a list's opening."""
-    opens = '<summary><span class="toctree-toggle"'
-    for page in site.rglob("*.html"):
-        text = page.read_text()
-        if opens in text:
-            named = opens.replace("<summary>", '<summary aria-label="Its pages">')
-            page.write_text(text.replace(opens, named))
+    """Give copy buttons, which their extension leaves without one, a name."""
     script = site / "_static" / "copybutton.js"
     if script.exists():
-        text = script.read_text()
-        script.write_text(
-            text.replace('class="copybtn', 'aria-label="Copy this code" class="copybtn')
-        )
+        named = 'aria-label="Copy this code" class="copybtn'
+        script.write_text(script.read_text().replace('class="copybtn', named))
 
 
 def _badge(root: Path, name: str, address: str) -> str:

@@ -306,7 +306,7 @@ def _status(pages: Mapping[str, Path], states: Mapping[str, State]) -> dict[str,
         kind = "no" if problem else "yes" if state else "none"
         why = state.get("reason", "").replace("never run", "first run")
         why = re.sub(r"^changed: (.*)", lambda m: _few(m[1].split(", ")), why)
-        time = _minute(state.get("finished", ""))
+        time = state.get("finished", "")
         rows.append(
             {"name": name, "result": result, "kind": kind, "state": state, "why": why, "time": time}
         )
@@ -322,7 +322,7 @@ def _recorded(kept: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str,
             "run": run["run"],
             "name": name,
             "images": _images(run["state"]),
-            "time": _minute(run["state"]["finished"]),
+            "time": run["state"]["finished"],
             "seconds": round(run["state"]["seconds"]),
             "machine": run["state"]["machine"],
             "commit": run["state"]["commit"],
@@ -335,11 +335,6 @@ def _images(state: State) -> str:
     """What a recorded run looked at: the sets that its trials name, or what was asked for."""
     sets = dict.fromkeys(one["name"] for one in state.get("image sets", ()))
     return ", ".join(sets) or str(state["settings"].get("images") or "")
-
-
-def _minute(time: str) -> str:
-    """A moment, to the minute: 2026-11-30T02:49:23+00:00 -> 2026-11-30 02:49."""
-    return time[:16].replace("T", " ")
 
 
 def _few(changed: list[str]) -> str:
