@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from vitlab.statistics import calibration
+from vitlab.statistics import average, calibration
 from vitlab.statistics.check import judge, measured
 
 
@@ -68,6 +68,15 @@ def test_an_ece_reaches_down_by_what_chance_may_have_raised_it():
     ends = (calibration.ece(a).interval for a in (one, doubled))
     widths = [high - value for value, _, high, _ in ends]
     assert widths[0] / widths[1] == pytest.approx(2**0.5, rel=0.01)
+
+
+def test_no_calibration_error_reaches_below_nothing():
+    """Nor does a mean of them; their difference may."""
+    found = [calibration.ece(answers(40, seed), items=f"{seed}") for seed in range(3)]
+    for q in (*found, average(found)):
+        assert q.interval.low >= 0
+        assert q.value < q.interval.high
+    assert (found[0] - found[1]).interval.low < 0
 
 
 @pytest.mark.parametrize("off", [0.0, 0.05])

@@ -26,6 +26,7 @@ from vitlab.statistics.interval import Interval
 
 Tables = Mapping[str, np.ndarray]
 LEVELS = ("accuracy", "error")  # units of numbers from 0 to 1 that are 0 or 1 for each item
+SHARES = ("shape bias", "AUPR", "calibration error")  # units of other numbers from 0 to 1
 EPSILON = float(np.finfo(float).eps)
 
 
@@ -271,8 +272,10 @@ class Quantity:
 
     def _bounds(self) -> tuple[float, float]:
         """What it cannot go beyond: an accuracy 0 and 1, a difference of two nothing that helps."""
-        if self.unit in ("shape bias", "AUPR") and not self.formula:
-            return 0.0, 1.0
+        if (self.linear or not self.formula) and all(part.unit in SHARES for part in self.parts):
+            scaled = sum(slope * part.plugged for part, slope in self._slopes)
+            if all(slope > 0 for _, slope in self._slopes) and math.isclose(scaled, self.plugged):
+                return 0.0, sum(slope for _, slope in self._slopes)  # a share, or a mean of shares
         signs = {slope > 0 for _, slope in self._slopes} if self._of_answers else set()
         pads = self._pads()
         return (min(pads), max(pads)) if pads and len(signs) == 1 else (-np.inf, np.inf)
