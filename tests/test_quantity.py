@@ -372,3 +372,13 @@ def test_small_levels_of_a_key_stay_apart():
 def test_a_stated_interval_holds_its_value(ends):
     with pytest.raises(ValueError, match="low <= value <= high"):
         stated(Interval(*ends, 50))
+
+
+@pytest.mark.parametrize("accuracies", [(0.0, 0.97), (0.3, 0.9), (1.0, 0.0)])
+def test_a_formula_turned_round_has_its_interval_turned_round(accuracies):
+    """Where one is 0 the product does not change with the other at all."""
+    rng = np.random.default_rng(5)
+    v, c = (mean(yes(rng, 48, accuracy), "accuracy") for accuracy in accuracies)
+    for q in (v * c, v - c, v / (c + 1) - c / (v + 1)):
+        _, low, high, _ = q.interval
+        assert (-q).interval[1:3] == pytest.approx((-high, -low), abs=1e-9)

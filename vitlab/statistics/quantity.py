@@ -256,7 +256,7 @@ class Quantity:
         if not all(math.isfinite(slope) for _, slope in self._slopes):
             return None
         up = {id(part) for part, slope in self._slopes if slope > 0}
-        mixed = 0 < len(up) < len(self._slopes)
+        mixed = bool(up) and any(slope < 0 for _, slope in self._slopes)
         step = self._one if mixed else 1.0
 
         def pad(answer: Callable[[Quantity], float]) -> float:
