@@ -378,7 +378,10 @@ def test_a_stated_interval_holds_its_value(ends):
 def test_a_formula_turned_round_has_its_interval_turned_round(accuracies):
     """Where one is 0 the product does not change with the other at all."""
     rng = np.random.default_rng(5)
-    v, c = (mean(yes(rng, 48, accuracy), "accuracy") for accuracy in accuracies)
+    groups = {"ViT": ["v0", "v1", "v2"], "CNN": ["c0", "c1", "c2"]}
+    nets = zip(groups.values(), accuracies, strict=True)
+    values = {(net, "x", 0): yes(rng, 48, share) for names, share in nets for net in names}
+    v, c = (Measured(values, groups)(group, "x", 0) for group in groups)
     for q in (v * c, v - c, v / (c + 1) - c / (v + 1)):
         _, low, high, _ = q.interval
         assert (-q).interval[1:3] == pytest.approx((-high, -low), abs=1e-9)
