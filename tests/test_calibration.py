@@ -39,12 +39,14 @@ def test_ece_is_the_sum_over_bins(bins):
 
 
 def test_ece_of_one_bin_in_closed_form_with_its_interval():
-    """One bin: the mean of confidence less being right, with Student's interval."""
+    """One bin: the mean of confidence less being right, with Student's interval and two answers."""
     confidence, right = answers()
     gap = confidence - right
-    found = calibration.ece((confidence, right), bins=1).interval
-    low, high = stats.t.interval(0.95, len(gap) - 1, gap.mean(), stats.sem(gap))
-    assert found[:3] == pytest.approx((gap.mean(), low, high), abs=1e-6)  # far from calibrated
+    found = calibration.ece((confidence, right), bins=1)
+    more = np.r_[gap, gap.mean() + 1, gap.mean()]
+    low, high = stats.t.interval(0.95, len(more) - 1, more.mean(), stats.sem(more))
+    assert 0 < found.over < 1e-3  # it is far from calibrated
+    assert found.interval[:3] == pytest.approx((gap.mean(), low - found.over, high))
 
 
 def test_an_ece_reaches_down_by_what_chance_may_have_raised_it():
@@ -54,20 +56,51 @@ def test_an_ece_reaches_down_by_what_chance_may_have_raised_it():
     for confidence, right in (one, other):
         gap, place, total = confidence - right, calibration.equal_width(confidence), 0.0
         for b in np.unique(place):
-            s = gap[place == b].std() * np.sqrt((place == b).sum()) / len(gap)
-            m = max(0.0, abs(gap[place == b].sum()) / len(gap) - s)
-            around = stats.norm(m, s)
-            if s > 0:
-                total += around.expect(abs, m - 9 * s, m + 9 * s) - m
+            mine, c = gap[place == b], confidence[place == b]
+            varies = max(mine.var() * len(mine), (c * (1 - c)).sum())  # or as confident as it is
+            s = np.sqrt(varies) / len(gap)
+            m = max(0.0, abs(mine.sum()) / len(gap) - 2 * s)
+            total += stats.norm(m, s).expect(abs, m - 9 * s, m + 9 * s) - m
         raised.append(total)
-    value, low, high, _ = calibration.ece(one).interval
-    assert raised[0] == pytest.approx(2 * value - low - high, rel=1e-3)
-    value, low, high, _ = (calibration.ece(one) - calibration.ece(other)).interval
-    assert (2 * value - low - high) == pytest.approx(raised[0] - raised[1], abs=1e-4)
-    doubled = tuple(np.r_[x, x] for x in one)
-    ends = (calibration.ece(a).interval for a in (one, doubled))
+    evidence = [(q + 0 * q).evidence for q in map(calibration.ece, (one, other))]
+    assert [e.over[0] for e in evidence] == pytest.approx(raised, rel=1e-3)
+    difference = calibration.ece(one) - calibration.ece(other)
+    assert difference.evidence.over == pytest.approx(raised, rel=1e-3)
+    many = answers(2000, 1)
+    doubled = tuple(np.r_[x, x] for x in many)
+    ends = (calibration.ece(a).interval for a in (many, doubled))
     widths = [high - value for value, _, high, _ in ends]
     assert widths[0] / widths[1] == pytest.approx(2**0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("n", [48, 200])
+@pytest.mark.parametrize(
+    ("confidence", "accuracy", "bound"),
+    [(0.99, 0.99, "> 0.005"), (0.97, 0.99, "> 0.025"), (1.0, 0.98, "< 0.015")],
+)
+def test_a_bin_that_looks_certain_is_not(n, confidence, accuracy, bound):
+    """One confidence: mostly all answers are right, and their gaps do not vary at all."""
+    wrong = 0
+    for world in range(150):
+        right = np.random.default_rng(world).random(n) < accuracy
+        q = calibration.ece((np.full(n, confidence), right))
+        sign, at = bound.split()
+        asked = q > float(at) if sign == ">" else q < float(at)
+        wrong += judge(measured("", asked)).word == "holds"
+    assert wrong / 150 <= 0.05
+
+
+def test_a_mean_of_calibrated_errors_is_seldom_above_nothing():
+    """Chance raises each of them: what averaging makes sure is not that."""
+    wrong = 0
+    for world in range(100):
+        rng, sets = np.random.default_rng(world), []
+        for k in range(4):
+            confidence = rng.uniform(0.3, 1, 48)
+            right = rng.random(48) < confidence
+            sets.append(calibration.ece((confidence, right), items=f"{k}"))
+        wrong += judge(measured("", average(sets) > 0.02)).word == "holds"
+    assert wrong / 100 <= 0.05
 
 
 def test_no_calibration_error_reaches_below_nothing():

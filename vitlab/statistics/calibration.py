@@ -54,20 +54,25 @@ def ece(
     means = gaps.mean(0)
     added = {items: (gaps * np.sign(means)).sum(1)}
     value = float(np.abs(means).sum())
-    return pseudo(value, added, "calibration error", over=_raised(gaps))
+    return pseudo(
+        value, added, "calibration error", over=_raised(gaps, np.asarray(answered[0], float))
+    )
 
 
-def _raised(gaps: np.ndarray) -> float:
+def _raised(gaps: np.ndarray, confidence: np.ndarray) -> float:
     """How far chance may have raised the sum of the bins' absolute means on average, at most.
 
     gaps: as of `_gaps`. Of a bin whose mean varies normally by s about m it is E|N(m, s)| - |m|,
-    which is largest, .8 s, where m is 0: m is taken as one s nearer to 0 than what was measured.
+    which is largest, .8 s, where m is 0: m is taken as two s nearer to 0 than what was measured.
+    s is that of the bin's answers, or that of answers as right as confident, where they vary more:
+    a bin of one image, or all of it right, looks certain.
     """
     n, means = len(gaps), gaps.mean(0)
-    filled = np.maximum((gaps != 0).sum(0), 1)
-    s = np.sqrt(np.maximum((gaps**2).sum(0) - n**2 * means**2 / filled, 0)) / n
+    mine = gaps != 0
+    within = (gaps**2).sum(0) - n**2 * means**2 / np.maximum(mine.sum(0), 1)
+    s = np.sqrt(np.maximum(within, (mine.T * confidence * (1 - confidence)).sum(1))) / n
     with np.errstate(divide="ignore", invalid="ignore"):
-        m = np.maximum(np.abs(means) / s - 1, 0)
+        m = np.maximum(np.abs(means) / s - 2, 0)
         raised = s * (np.sqrt(2 / np.pi) * np.exp(-(m**2) / 2) - 2 * m * ndtr(-m))
     return float(np.where(s > 0, raised, 0).sum())
 

@@ -202,7 +202,8 @@ class Quantity:
         if self.formula or not self.linear:
             return False
         yes_or_no = (np.isin(table, (0, 1)).all() for table in self.tables.values())
-        return self.unit in LEVELS or (self.unit == "share" and all(yes_or_no))
+        known = (*LEVELS, "calibration error")  # of which an answer can add 1, or nothing
+        return self.unit in known or (self.unit == "share" and all(yes_or_no))
 
     @cached_property
     def _of_answers(self) -> bool:
@@ -272,10 +273,12 @@ class Quantity:
 
     def _bounds(self) -> tuple[float, float]:
         """What it cannot go beyond: an accuracy 0 and 1, a difference of two nothing that helps."""
-        if (self.linear or not self.formula) and all(part.unit in SHARES for part in self.parts):
+        if self.unit in SHARES and not self.formula:
+            return 0.0, 1.0
+        if self.linear and all(part.unit in SHARES for part in self.parts):
             scaled = sum(slope * part.plugged for part, slope in self._slopes)
             if all(slope > 0 for _, slope in self._slopes) and math.isclose(scaled, self.plugged):
-                return 0.0, sum(slope for _, slope in self._slopes)  # a share, or a mean of shares
+                return 0.0, sum(slope for _, slope in self._slopes)  # a mean of shares
         signs = {slope > 0 for _, slope in self._slopes} if self._of_answers else set()
         pads = self._pads()
         return (min(pads), max(pads)) if pads and len(signs) == 1 else (-np.inf, np.inf)
