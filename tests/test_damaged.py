@@ -11,7 +11,7 @@ import torch
 from conftest import Means
 from test_build import checkout, quick, write  # noqa: F401  a fixture
 
-from vitlab import claims, files
+from vitlab import claims, files, models
 from vitlab import images as data
 from vitlab.book import build, pages, recorded
 from vitlab.conditions import CLEAN, patchdrop
@@ -272,18 +272,58 @@ def test_a_damaged_paper_is_named_and_stops_no_page_of_another(book, own_papers,
         claims.claim("kim2022", "x")
 
 
-@pytest.mark.parametrize("how", [*DAMAGE, "mapping", "lacking"])
-def test_a_damaged_index_of_the_zoo_is_named(tmp_path, monkeypatch, how):
-    content = (zoos.ZOO / "index.json").read_bytes()
-    more = {
-        "flipped": lambda content: content.replace(b'"models"', b'"nodels"'),
-        "mapping": lambda content: b'{"models": {"mini/a": 1}, "zoos": {"mini": {}}}',
-        "lacking": lambda content: b'{"models": {"mini/a": {}}, "zoos": {"mini": {}}}',
-    }
-    (tmp_path / "index.json").write_bytes((DAMAGE | more)[how](content))
-    monkeypatch.setattr(zoos, "ZOO", tmp_path)
-    with pytest.raises(files.FileError, match=r"index\.json"):
-        zoos.zoo.__wrapped__()
+INDEX = {
+    **DAMAGE,
+    "flipped": lambda content: content.replace(b'"models"', b'"nodels"'),
+    "mapping": lambda content: b'{"models": {"mini/a": 1}, "zoos": {"mini": {}}}',
+    "lacking": lambda content: b'{"models": {"mini/a": {}}, "zoos": {"mini": {}}}',
+}
+
+
+@pytest.fixture
+def own_zoo(tmp_path, monkeypatch):
+    """A zoo with an index and no weights, to be damaged."""
+    place = tmp_path / "zoo"
+    (place / "mini").mkdir(parents=True)
+    shutil.copy(zoos.ZOO / "index.json", place)
+    monkeypatch.setattr(zoos, "ZOO", place)
+    zoos.zoo.cache_clear()
+    yield place
+    zoos.zoo.cache_clear()
+
+
+@pytest.mark.parametrize("how", [*INDEX, "gone"])
+def test_a_damaged_index_of_the_zoo_stops_only_pages_that_name_its_models(
+    book, own_zoo, monkeypatch, capsys, how
+):
+    """A page of the zoo's models fails by name, once mended it stands; others go on."""
+
+    def load(out, environment):
+        if out.parent.name.startswith("01-first"):
+            models.select("mini/vit-0")  # as the page's own loading does first
+
+    quick(monkeypatch, load)
+    for name, wanted in [("01-first", "mini/vit-0"), ("02-second", "efficientnet-lite0")]:
+        page = book / "notebooks" / f"{name}.md"
+        text = page.read_text()
+        page.write_text(text.replace('images = "stimuli"', f'models = "{wanted}"'))
+    assert run(book) == 0
+    path = own_zoo / "index.json"
+    content = path.read_bytes()
+    path.unlink() if how == "gone" else path.write_bytes(INDEX[how](content))
+    zoos.zoo.cache_clear()
+    capsys.readouterr()
+    assert run(book) == 1
+    said = capsys.readouterr()
+    assert "02-second: up to date" in said.out
+    assert "FAILED 01-first: " in said.err
+    assert "index.json" in said.err
+    assert "restore it from the repository" in said.err
+    assert "FAILED 02-second" not in said.err
+    path.write_bytes(content)
+    zoos.zoo.cache_clear()
+    assert run(book) == 0
+    assert "01-first: up to date" in capsys.readouterr().out
 
 
 @damages

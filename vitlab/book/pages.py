@@ -9,6 +9,7 @@ import math
 import platform
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -420,9 +421,9 @@ def _parts(
     chosen = list(_texts(settings))
     parts |= _weight_parts(chosen, literals) | _image_parts(chosen, literals)
     if "zoo" in used:  # vitlab.models.zoo: recipes and curves of all
-        parts["zoo index"] = sha256(_PACKAGE / "zoo" / "index.json")
+        parts["zoo index"] = _content(_PACKAGE / "zoo" / "index.json")
     if "vitlab/looks.py" in modules:
-        parts["groups and colours"] = sha256(_PACKAGE / "zoo" / "groups.yml")
+        parts["groups and colours"] = _content(_PACKAGE / "zoo" / "groups.yml")
     if any(module.startswith("vitlab/images/") for module in modules):
         facts = sorted(f for f in (_PACKAGE / "images").iterdir() if f.suffix in (".csv", ".json"))
         parts["facts about ImageNet"] = digest(*map(sha256, facts))
@@ -433,6 +434,11 @@ def _parts(
         files = sorted((root / "book" / "recorded").glob(f"*/{name}/**/*.*"))
         parts["recorded runs"] = digest(*(f"{path.name} {sha256(path)}" for path in files))
     return parts
+
+
+def _content(path: Path) -> str:
+    """The SHA-256 of a file that the page reads, and tells if it is not there."""
+    return sha256(path) if path.is_file() else "missing"
 
 
 @cache
@@ -499,11 +505,17 @@ def _weight_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
     wanted = [*names, *(part for text in literals for part in text.split(",") if "mini/" in part)]
     # Code may put a name together: f"mini/vit-{seed}" counts as mini/vit-*.
     wanted += [f"{part}*" for part in wanted[len(names) :] if part.endswith(("/", "-"))]
-    parts = {}
-    for model, record in zoo().items():
+    index, parts = {}, {}
+    try:
+        index = zoo()
+    except FileError as error:  # told by the pages that load from it
+        zoos = tuple(f"{place.name}/" for place in ZOO.iterdir() if place.is_dir())
+        if any(name.startswith(zoos) for name in wanted):
+            parts["zoo index"] = digest(str(error))
+    for model, record in index.items():
         if any(fnmatch.fnmatchcase(model, name) for name in wanted):
             about = {key: value for key, value in record.items() if key != "curve"}
-            parts[f"weights of {model}"] = digest(about, sha256(ZOO / record["file"]))
+            parts[f"weights of {model}"] = digest(about, _content(ZOO / record["file"]))
     for name in names:
         if name.startswith(("timm/", "hf-hub:")) and (commit := _cached(name)):
             parts[f"hub revision of {name}"] = commit
@@ -553,6 +565,8 @@ def _image_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
 def check(pages: list[Page]) -> None:
     """Let a wrong model name or image folder fail here, before any page is run.
 
+    A damaged file of the book's own, such as the zoo's index, is told by the pages that read it.
+
     Raises PageError.
     """
     from vitlab import images as data
@@ -565,7 +579,8 @@ def check(pages: list[Page]) -> None:
         read = data.own if needs == "classes of their own" else data.load
         try:
             if wanted:
-                models.select(wanted)
+                with suppress(FileError):
+                    models.select(wanted)
             for images in datasets.several(where):
                 if datasets.is_set(images):
                     datasets.check(images)

@@ -33,7 +33,7 @@ from vitlab.stimuli import scenes
 
 def names() -> list[str]:
     """Every model name that needs no download."""
-    return [*zoos.zoo(), "efficientnet-lite0"]
+    return [*zoos.zoo(), *_PACKAGES]
 
 
 def select(wanted: str) -> list[str]:
@@ -49,6 +49,8 @@ def select(wanted: str) -> list[str]:
     for part in filter(None, (p.strip() for p in wanted.split(","))):
         if part.startswith(_PREFIXES):
             found = [_full(part)]
+        elif part in _PACKAGES:
+            found = [part]
         else:
             found = [name for name in names() if fnmatch.fnmatchcase(name, part)]
         if not found:
@@ -131,6 +133,7 @@ def load(name: str, device: str | None = None) -> Model:
 # --- names --------------------------------------------------------------------------------------
 
 _PREFIXES = ("timm/", "hf-hub:", "local-dir:")
+_PACKAGES = ("efficientnet-lite0",)  # weights that come with a Python package
 _OTHERS = (
     "; or timm/<arch.tag>, timm/<arch>=<weights file>, hf-hub:<owner>/<repo>, local-dir:<path>"
 )

@@ -15,12 +15,13 @@ ZOO = Path(__file__).parents[1] / "zoo"
 def zoo() -> dict[str, dict[str, Any]]:
     """The index of the zoos: name -> arch, group, seed, accuracy, file, hash, classes, config.
 
-    Raises FileError, with file and line, for an index that is none.
+    Raises FileError, with file and line, for an index that is missing or is none.
     """
     path = ZOO / "index.json"
-    if not path.exists():
-        return {}
-    index = read_json(path)
+    try:
+        index = read_json(path)
+    except (FileError, OSError) as error:
+        raise FileError(f"{error}; {_HEAL}") from None
     try:
         found = {
             name: {**index["zoos"][name.partition("/")[0]], **entry}
