@@ -250,6 +250,40 @@ def test_what_the_site_is_made_by_is_named_and_the_pages_are_run(book, capsys, n
     assert ("line 2" in said.err) == (how == "half")
 
 
+@pytest.mark.parametrize("how", ["empty", "binary"])
+@pytest.mark.parametrize("name", ["notebooks/01-first.md", "requirements.lock"])
+def test_a_source_that_is_no_text_is_named_before_anything_is_run(book, name, how):
+    path = book / name
+    path.write_bytes(DAMAGE[how](b""))
+    if (name, how) == ("requirements.lock", "empty"):
+        assert run(book) == 0
+        return
+    with pytest.raises(files.FileError, match=path.name.replace(".", r"\.")):
+        run(book)
+    assert not (book / "build").exists()
+
+
+@damages
+def test_a_damaged_ipynb_stops_nothing_and_is_written_again(book, how):
+    pages.sync(book)
+    path = book / "notebooks" / "01-first.ipynb"
+    content = path.read_bytes()
+    broken(path, how)
+    assert run(book) == 0
+    if how != "flipped":  # which may be another letter, and so an edit of somebody's
+        pages.sync(book)
+        assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("how", NOT_YAML)
+def test_damaged_sizes_are_named(book, how):
+    path = book / "notebooks" / "profiles.yml"
+    path.write_text("01-first:\n  mini: {n: 3}\n")
+    broken(path, how, NOT_YAML)
+    with pytest.raises(files.FileError, match=r"profiles\.yml"):
+        run(book)
+
+
 @pytest.fixture
 def own_papers(tmp_path, root, monkeypatch):
     place = tmp_path / "papers"

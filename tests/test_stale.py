@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import photograph
-from test_build import PAGE, checkout  # noqa: F401  a fixture
+from test_build import PAGE, checkout, quick  # noqa: F401  a fixture
 
 from vitlab import images as data
 from vitlab import keys
@@ -305,3 +305,60 @@ def test_a_page_that_gives_less_than_a_value_for_each_image_is_refused(folder):
         measure.collect(summed, [net], data.load(folder))
     found = measure.collect(mean_of, [net], data.load(folder))
     assert np.shape(found["net", "mean"]) == (4,)
+
+
+# --- the site -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rendered(checkout, tmp_path, monkeypatch):  # noqa: F811
+    """How often the site of a small book is rendered by a build, with a stand-in for its renderer.
+
+    The book's own code is a copy, to be changed.
+    """
+    place = tmp_path / "bin"
+    place.mkdir()
+    made = 'mkdir -p "$6/_build/html"; echo page > "$6/_build/html/index.html"; echo x >> "$6/count"'
+    script = place / "jupyter-book"
+    script.write_text(f'#!/bin/sh\nwhile [ "$1" != --config ]; do shift; done\n{made}\n')
+    script.chmod(0o755)
+    code = tmp_path / "vitlab"
+    shutil.copytree(build._PACKAGE / "book", code / "book")
+    quick(monkeypatch, lambda out, environment: (out / "table.csv").write_text("n\n1\n"))
+    monkeypatch.setattr(build, "_PACKAGE", code)
+    monkeypatch.setattr("sys.executable", str(place / "python"))
+    monkeypatch.setattr(build.papers, "pages", lambda *of: {"index": "# Papers"})
+    monkeypatch.setattr(build.api, "markdown", lambda: "# The library")
+
+    def count():
+        assert build.build(root=checkout, jobs=1) == 0
+        return len((checkout / "build" / "count").read_text().split())
+
+    return count
+
+
+def appended(path, text):
+    path.write_text(path.read_text() + text)
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        (lambda place, code: None, False),
+        (lambda place, code: appended(code / "book" / "build.py", "\n# a comment\n"), False),
+        (lambda place, code: appended(code / "book" / "build.py", "\nEXTRA = 1\n"), True),
+        (lambda place, code: appended(code / "book" / "pdf.py", "\nEXTRA = 1\n"), True),
+        (lambda place, code: (place / "html" / "index.html").write_text("pagf\n"), True),
+        (lambda place, code: (place / "html" / "data" / "ledger.json").unlink(), True),
+        (lambda place, code: (place / "html" / "data/01-first/table.csv").write_text(""), True),
+        (lambda place, code: (place / "site.json").write_bytes(b"\xff\xfe\x00"), True),
+    ],
+)
+def test_a_site_is_rendered_again_when_anything_it_is_made_from_has_changed(
+    rendered, checkout, tmp_path, change, again  # noqa: F811
+):
+    assert rendered() == 1
+    assert rendered() == 1
+    change(checkout / "build", tmp_path / "vitlab")
+    assert rendered() == 1 + again
+    assert rendered() == 1 + again, "and then it stands"

@@ -33,7 +33,7 @@ import yaml
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from vitlab import claims
+from vitlab import claims, keys
 from vitlab.book import api, disagreements, front, pages, papers, recorded
 from vitlab.book import pdf as printer
 from vitlab.book import site as book
@@ -44,6 +44,7 @@ from vitlab.files import (
     digest,
     is_whole,
     read_json,
+    read_text,
     read_yaml,
     restore,
     sealed,
@@ -170,7 +171,7 @@ def _locked(base: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        who = holder.read_text() if holder.exists() else "unknown"
+        who = holder.read_text(errors="replace") if holder.exists() else "unknown"
         raise BuildError(f"another build is at work in {base} (process {who})") from None
     try:
         write_text(holder, str(os.getpid()))
@@ -460,7 +461,7 @@ def _site(
     (staged / "notebooks").mkdir()
     if parameters:
         records = [record for record in records if record["page"]]
-    differs = book.deviations((root / "book" / "deviations.md").read_text())
+    differs = book.deviations(read_text(root / "book" / "deviations.md"))
     # Of a page that never ran well nothing is shown.
     panels = {n: front.headline(f, kept[n]) if states[n] else [] for n, f in folders.items()}
     for name, folder in folders.items():
@@ -508,18 +509,13 @@ def _site(
     (base / "_config.yml").write_text(yaml.safe_dump(config))
     (base / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
 
-    stamp = digest(
-        *(
-            f"{path.relative_to(base)} {sha256(path)}"
-            for path in sorted([*staged.rglob("*"), base / "_config.yml", base / "_toc.yml"])
-            if path.is_file()
-        ),
-        sha256(root / "requirements.lock"),
-        sha256(_PACKAGE / "book" / "sphinx.py"),
-    )
+    beside = _beside(root, folders)
+    rendered = [staged, base / "_config.yml", base / "_toc.yml", root / "requirements.lock"]
+    stamp = digest(*map(_content, rendered), beside.keys(), *map(sha256, beside.values()))
+    stamp = digest(stamp, records, panels, *_finishing())
     site = base / "html"
     stamp_file = base / "site.json"
-    if stamp_file.exists() and stamp_file.read_text() == _stamp(stamp, site):
+    if stamp_file.is_file() and stamp_file.read_bytes() == _stamp(stamp, site).encode():
         print(f"site up to date: {site / 'index.html'}")
         return
     shutil.rmtree(base / "_build", ignore_errors=True)
@@ -544,17 +540,13 @@ def _site(
     (built / "data").mkdir(exist_ok=True)
     # As one line: indented, it is a third larger.
     (built / "data" / "ledger.json").write_text(json.dumps(records, ensure_ascii=False))
-    for name, folder in folders.items():
-        (built / "data" / name).mkdir(exist_ok=True)
-        for path in book.data_files(folder):
-            target = built / "data" / name / path.relative_to(folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-        pair = root / "notebooks" / f"{name}.ipynb"
-        if pair.exists():
-            shutil.copy(pair, built / "data" / name)
-        if panels[name]:
-            table = front.headline_table(panels[name])
+    for place, path in beside.items():
+        (built / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, built / place)
+    for name, shown in panels.items():
+        if shown:
+            (built / "data" / name).mkdir(exist_ok=True)
+            table = front.headline_table(shown)
             table.to_csv(built / "data" / name / "headline.csv", index=False)
     if pdf:
         printer.write(built, _in_order(toc), built / printer.NAME)
@@ -629,15 +621,37 @@ def _badge(root: Path, name: str, address: str) -> str:
     """Where Colab finds a page's committed .ipynb; empty unless its first cell has an address."""
     path = root / "notebooks" / f"{name}.ipynb"
     here = address.removeprefix("https://github.com/")
-    if here == address or not path.exists() or address not in path.read_text():
+    if here == address or not path.exists() or address not in read_text(path):
         return ""
     return f"{here}/blob/main/notebooks/{name}.ipynb"
 
 
+def _beside(root: Path, folders: Mapping[str, Path]) -> dict[str, Path]:
+    """What readers find beside the pages: its place in the site -> the file that is copied."""
+    found = {
+        f"data/{name}/{path.relative_to(folder).as_posix()}": path
+        for name, folder in folders.items()
+        for path in book.data_files(folder)
+    }
+    pairs = (root / "notebooks" / f"{name}.ipynb" for name in folders)
+    return found | {f"data/{pair.stem}/{pair.name}": pair for pair in pairs if pair.exists()}
+
+
+def _finishing() -> list[str]:
+    """The code that makes a site of what is staged, without comments."""
+    names = ("build", "front", "pdf", "site", "sphinx")
+    return [keys.syntax(read_text(_PACKAGE / "book" / f"{name}.py")) for name in names]
+
+
+def _content(place: Path) -> str:
+    """A file, or all files below a folder, by name and content."""
+    files = sorted(path for path in (place, *place.rglob("*")) if path.is_file())
+    return digest(*(f"{path.relative_to(place.parent)} {sha256(path)}" for path in files))
+
+
 def _stamp(made_from: str, site: Path) -> str:
-    """What a site was made from and which files it has, with sizes: a page lost is made again."""
-    files = sorted(path for path in site.rglob("*") if path.is_file())
-    return digest(made_from, *(f"{path.relative_to(site)} {path.stat().st_size}" for path in files))
+    """What a site was made from, and its files: a page that is lost or changed is made again."""
+    return digest(made_from, _content(site))
 
 
 def _github() -> str:

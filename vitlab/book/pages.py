@@ -23,7 +23,7 @@ from nbformat.v4 import new_code_cell
 
 from vitlab import claims, keys
 from vitlab.book import profiles
-from vitlab.files import FileError, digest, nearest, read_yaml, sha256, write_text
+from vitlab.files import FileError, digest, nearest, read_text, read_yaml, sha256, write_text
 
 _PACKAGE = Path(__file__).parents[1]
 _NOT_SETTABLE = ("profile", "out")
@@ -105,7 +105,7 @@ def settle_once(root: Path, book: list[str]) -> None:
     """Raise PageError where two pages of a book settle the same claim: a copy, most likely."""
     found: dict[tuple[str, str], str] = {}
     for name in book:
-        text = (root / "notebooks" / f"{name}.md").read_text(encoding="utf-8")
+        text = read_text(root / "notebooks" / f"{name}.md")
         for claim in re.findall(r'settles?\(\s*"([\w-]+)",\s*"([\w-]+)"', text):
             if (first := found.setdefault(claim, name)) != name:
                 raise PageError(
@@ -192,11 +192,14 @@ def notebook_for_colab(source: Path, address: str = "") -> nbformat.NotebookNode
 
 
 def edited(source: Path) -> bool:
-    """Whether the .ipynb beside a page's .md holds cells that it was not written with."""
-    pair = source.with_suffix(".ipynb")
-    if not pair.exists():
+    """Whether the .ipynb beside a page's .md holds cells that it was not written with.
+
+    One that is damaged holds none: `sync` writes it anew.
+    """
+    try:
+        notebook = nbformat.reads(read_text(source.with_suffix(".ipynb")), as_version=4)
+    except Exception:  # nbformat raises all kinds for what is no notebook
         return False
-    notebook = nbformat.read(pair, as_version=4)
     made = notebook.metadata.get("made_from_md")
     return made is not None and made != _sources(notebook)
 
@@ -224,6 +227,8 @@ def sync(root: Path) -> None:
 
 def _page(root: Path, name: str, overrides: dict[str, str], profile: str) -> Page:
     source = root / "notebooks" / f"{name}.md"
+    if not read_text(source).strip():  # and jupytext does not name a file that is no text
+        raise FileError(f"{source} is empty")
     notebook = jupytext.read(source)
     try:
         defaults = parameters(notebook)
@@ -404,7 +409,7 @@ def _parts(
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     trees = [tree for tree in (_parsed(cell.source) for cell in cells) if tree]
     modules = imported("\n".join(map(ast.unparse, trees)))
-    locked = (root / "requirements.lock").read_text().splitlines()
+    locked = read_text(root / "requirements.lock").splitlines()
     parts = {
         "code": digest(*(syntax(cell.source) for cell in cells)),
         "parameters": digest(json.dumps(given, sort_keys=True)),

@@ -28,7 +28,7 @@ def file() -> Path:
 
 @cache
 def _read(where: Path, changed: int) -> Any:
-    return read_yaml(where) or {}
+    return read_yaml(where)
 
 
 def pages(where: Path | None = None) -> dict[str, dict[str, dict[str, Any]]]:

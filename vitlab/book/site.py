@@ -17,7 +17,7 @@ from PIL import Image
 
 from vitlab import claims
 from vitlab.book import front, svg
-from vitlab.files import FileError, read_json
+from vitlab.files import FileError, read_json, read_text
 from vitlab.markup import inert, placeless, render
 from vitlab.models.zoos import zoo
 
@@ -280,7 +280,7 @@ def fill(
     pdf: the name of the printed book at the site's top, which the front page offers; none if empty.
     own: whether it is a book of a reader's own run.
     """
-    script = (folder / "ledger.js").read_text()
+    script = read_text(folder / "ledger.js")
     failed = [name for name, place in pages.items() if failure(place)]
     found = front.rows(records, "../", failed)
     nets = [(name, net) for name, net in zoo().items() if name.startswith("photos/")]
@@ -292,7 +292,7 @@ def fill(
         "photo_zoo": render("photo_zoo.html", nets=nets),
     }
     for page in folder.glob("*.md"):
-        text = page.read_text()
+        text = read_text(page)
         # In one pass: what is put in is not looked through for more.
         page.write_text(re.sub(rf"{{{{ ({'|'.join(parts)}) }}}}", lambda m: parts[m[1]], text))
 
