@@ -2,13 +2,15 @@ import ast
 import os
 import re
 import statistics
+import types
 
 import jupytext
 import nbformat
 import pytest
 
-from vitlab import claims, models
+from vitlab import claims, lab, models
 from vitlab.book import build, pages, profiles
+from vitlab.conditions import patchdrop
 from vitlab.images import catalogue as datasets
 
 PAGES = sorted((build._PACKAGE.parent / "notebooks").glob("*.md"))
@@ -173,3 +175,24 @@ def test_an_edited_ipynb_is_told_and_not_lost(checkout):
     pair.unlink()
     pages.sync(checkout)
     assert not pages.edited(source)
+
+
+@pytest.mark.parametrize("size", [32, 64, 96, 160, 224, 240, 256, 260, 288, 299, 300, 336, 384, 448])
+def test_the_masks_of_the_occlusion_page_fit_any_input(size, root):
+    """Its cells of code that make them, at the sizes that timm's networks have."""
+    made = types.SimpleNamespace(size=size, side=lab.cells_along(size), seed=0, draws=1)
+    scope = {"lab": made, "patchdrop": patchdrop}
+    for cell in jupytext.read(root / "notebooks" / "01-occlusion.md").cells:
+        if cell.cell_type == "code" and re.search(r"^(side|few) = ", cell.source, re.MULTILINE):
+            exec(re.sub(r"^lab = .*", "", cell.source, flags=re.MULTILINE), scope)
+    for condition in scope["conditions"]:
+        condition.check(size)
+    names = {condition.name for condition in scope["conditions"]}
+    grids = {f"{s} x {s} grid" for s in (scope["sides"][0], scope["wide"])}
+    assert grids <= names, "the claim on sizes of cells compares these"
+    if size % 16 == 0 and size > 64:
+        assert size // made.side == 16, "a cell is a patch"
+    if size == 224:
+        assert scope["sides"] == [4, 7, 8, 16, 32]
+    if size in (32, 64):
+        assert (made.side, scope["sides"]) == (8, [2, 4, 8, 16, 32])

@@ -88,8 +88,24 @@ def occlusion(
     """
     if len(sizes := sorted({model.size for model in models})) > 1:
         raise ValueError(f"models of one input size are compared; these have {sizes} pixels")
-    side = sizes[0] // (16 if sizes[0] > 64 else 8)
+    side = cells_along(sizes[0])
     return accuracy(models, images, patchdrop.random(list(shares), (side, side), 1, seed), **how)
+
+
+def cells_along(size: int) -> int:
+    """Cells along a side of an image, each a ViT's patch: an eighth up to 64 px, then 16 px.
+
+    Where 16 does not divide the image's side, the even divisor that is next to the paper's 14.
+
+    >>> cells_along(64), cells_along(224), cells_along(384), cells_along(300)
+    (8, 14, 24, 12)
+    """
+    if size <= 64:
+        return 8
+    if size % 16 == 0:
+        return size // 16
+    divisors = [side for side in range(1, size) if size % side == 0]
+    return min(divisors, key=lambda side: (side == 1, side % 2, abs(side - 14)))
 
 
 def shape_bias(models: Sequence[Model], images: Images, **how: Any) -> dict[str, Quantity]:
@@ -121,7 +137,7 @@ class Lab:
 
     Attributes beside the parameters: images, models, groups (name -> names of models), first (a
     model of each group), size (pixels, of the first model), side (cells of a ViT's patch grid along
-    a side: 14 at 224 px, 8 below), edition ("imagenet", "photos" or "mini"), mini and imagenet
+    a side, see `cells_along`), edition ("imagenet", "photos" or "mini"), mini and imagenet
     (whether it is that edition), chance.
 
     Raises ValueError for an unknown page or profile, a parameter that is hidden by a module, and
@@ -175,7 +191,7 @@ class Lab:
                     "and images= that go together, e.g. models=efficientnet-lite0 for photographs"
                 )
             self.size = self.models[0].size
-            self.side = 14 if self.size > 64 else 8
+            self.side = cells_along(self.size)
         self.regroup(lambda net: net.group)
 
     def _edition(self, loaded: Sequence[Model]) -> claims.Edition:
