@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 import vitlab  # noqa: F401  before anything imports timm
@@ -12,6 +13,15 @@ from vitlab.files import digest
 from vitlab.models import Model
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # small tensors, many processes
+# The same examples in every run, however slow the machine; one fixture serves all of a test's.
+settings.register_profile(
+    "book",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("book")
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))  # tests import the tools by their names
 REAL = Path(os.environ.get("VITLAB_REAL_DATA", ROOT.parent / "shared" / "data"))

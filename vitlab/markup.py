@@ -38,7 +38,9 @@ def inert(text: object) -> Markup:
 
 # Folders of an absolute path; neither those of an address (https://...) nor fractions (1/2/3).
 _FOLDERS = re.compile(
-    r"(?:(?<=file://)|(?<![\w/.~-]))/(?!/)(?:[^/\s'\"<>|,;]+/+)+(?=[^/\s'\"<>|,;])"
+    # In quotes a folder may have a space in its name.
+    r"(?<=['\"])/(?!/)(?:[^/'\"\n<>|]+/+)+(?=[^/'\"\n<>|])"
+    r"|(?:(?<=file://)|(?<![\w/.~-]))/(?!/)(?:[^/\s'\"<>|,;]+/+)+(?=[^/\s'\"<>|,;])"
 )
 
 
