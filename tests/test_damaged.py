@@ -3,12 +3,15 @@
 import hashlib
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from conftest import Means
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_build import checkout, quick, write  # noqa: F401  a fixture
 
 from vitlab import claims, files, models
@@ -144,6 +147,46 @@ def test_a_whole_piece_of_something_else_is_not_taken(trial_store, tmp_path, rec
     assert str(pieces[0]) in " ".join(str(warning.message) for warning in recwarn)
 
 
+def spoilt(content, how, places):
+    """A file's content with any damage: bits flipped, cut off, emptied, something behind it."""
+    content = bytearray(content)
+    if how == "cut":
+        del content[places[0] % (len(content) + 1) :]
+    elif how == "longer":
+        content += bytes(place % 256 for place in places)
+    elif content and how == "flipped":
+        for place in places:
+            content[place // 8 % len(content)] ^= 1 << place % 8
+    return b"" if how == "empty" else bytes(content)
+
+
+SPOILING = st.tuples(
+    st.integers(0, 2**20),
+    st.sampled_from(["flipped", "cut", "empty", "longer"]),
+    st.lists(st.integers(0, 2**20), min_size=1, max_size=4),
+)
+
+
+@given(damage=st.lists(SPOILING, min_size=1, max_size=4))
+@settings(max_examples=60)
+def test_a_store_with_any_damage_gives_what_was_measured(trial_store, damage):
+    """Read as it was, or measured again: never something else, and whole afterwards."""
+    images = data.load("stimuli", n=12)
+    before, _ = results(images)
+    paths = sorted(path for path in trial_store.rglob("*") if path.is_file())
+    whole = {path: path.read_bytes() for path in paths}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for at, how, places in damage:
+            path = paths[at % len(paths)]
+            path.write_bytes(spoilt(path.read_bytes(), how, places))
+        agree(results(images)[0], before)
+    told = {path: content for path, content in whole.items() if path.name != "about.json"}
+    assert {path: path.read_bytes() for path in told} == told
+    assert {path for path in trial_store.rglob("*") if path.is_file()} == set(paths)
+    assert results(images)[1] == 0
+
+
 # --- the book -------------------------------------------------------------------------------------
 
 
@@ -205,6 +248,22 @@ def test_a_damaged_page_is_run_again_and_no_other(book, capsys, how):
     (folder / "failure.json").write_bytes(DAMAGE[how](b'{"error": "x"}'))
     assert run(book) == 0
     assert (book / "build" / "ledger.json").read_bytes() == ledger
+
+
+@given(damage=st.lists(SPOILING, min_size=1, max_size=3))
+@settings(max_examples=40)
+def test_a_build_with_any_damage_heals_and_settles_the_same(book, damage):
+    """Whatever befell the files of its pages, the next build makes them again, and the ledger."""
+    assert run(book) == 0
+    ledger = (book / "build" / "ledger.json").read_bytes()
+    paths = [*(book / "build" / "pages").rglob("*"), book / "build" / "ledger.json"]
+    paths = sorted(path for path in paths if path.is_file())
+    for at, how, places in damage:
+        path = paths[at % len(paths)]
+        path.write_bytes(spoilt(path.read_bytes(), how, places))
+    assert run(book) == 0
+    assert (book / "build" / "ledger.json").read_bytes() == ledger
+    assert all(build.read_state(book / "build" / "pages" / name) for name in pages.names(book))
 
 
 @damages

@@ -3,13 +3,18 @@
 import json
 import os
 import shutil
+import tempfile
+import time
 from functools import partial
+from pathlib import Path
 
 import huggingface_hub
 import numpy as np
 import pytest
 import torch
 from conftest import photograph
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_build import PAGE, checkout, quick  # noqa: F401  a fixture
 
 from vitlab import images as data
@@ -150,6 +155,78 @@ def test_images(place, folder, tmp_path, how):
     assert (shown(data.load(folder)) > 0) == (how in CHANGES)
     if how in DEEPER:
         assert data.own(folder).fingerprint != before
+
+
+# --- any edits at all -----------------------------------------------------------------------------
+
+FILES = [f"{kind}/{name}.bmp" for kind in ("fish", "other") for name in "abc"]
+EDITS = st.one_of(
+    st.tuples(st.sampled_from(["picture", "picture, old times"]), st.sampled_from(FILES)),
+    st.tuples(st.just("remove"), st.sampled_from(FILES)),
+    st.tuples(st.just("move"), st.sampled_from(FILES), st.sampled_from(FILES)),
+    st.tuples(st.just("exchange"), st.sampled_from(FILES), st.sampled_from(FILES)),
+    st.tuples(st.just("label"), st.integers(0, 3)),
+    st.tuples(st.sampled_from(["touch", "copy", "hide"])),
+)
+
+
+def edited(folder, pictures, labels, edit):
+    """Do an edit, to the folder and to what is known of it: file -> picture, class -> label."""
+    kind, *files = edit
+    paths = [folder / str(name) for name in files]
+    if kind.startswith("picture"):
+        times = paths[0].stat() if paths[0].exists() else None
+        pictures[files[0]] = (pictures.get(files[0], 0) + 1) % 4  # may come back to what it was
+        photograph(paths[0], pictures[files[0]])
+        if times and kind.endswith("old times"):
+            os.utime(paths[0], ns=(times.st_atime_ns, times.st_mtime_ns))
+    elif kind == "remove" and files[0] in pictures and len(pictures) > 1:
+        del pictures[files[0]]
+        paths[0].unlink()
+    elif kind == "move" and files[0] in pictures:
+        paths[0].rename(paths[1])
+        pictures[files[1]] = pictures.pop(files[0])
+    elif kind == "exchange" and {*files} <= {*pictures}:
+        paths[0].rename(folder / "kept")
+        if files[0] != files[1]:
+            paths[1].rename(paths[0])
+        (folder / "kept").rename(paths[1])
+        first, second = files
+        pictures[first], pictures[second] = pictures[second], pictures[first]
+    elif kind == "label":
+        labels["other"] = files[0]
+        (folder / "labels.txt").write_text(f"fish 4\nother {files[0]}\n")
+    elif kind == "touch":
+        touched(folder)
+    elif kind == "copy":
+        copied(folder)
+    elif kind == "hide":
+        (folder / "fish" / ".hidden.bmp").write_text(str(time.time_ns()))
+    time.sleep(0.012)  # a tick of the clock that stamps files
+
+
+@given(edits=st.lists(EDITS, min_size=1, max_size=6))
+@settings(max_examples=60)
+def test_after_any_edits_a_set_has_the_key_of_its_content(tmp_path, edits):
+    """Same pictures under same names and labels: same keys, whatever happened; others: others."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=tmp_path) as place:
+        patch.setenv("VITLAB_DATA", f"{place}/sets")
+        patch.setattr(contents, "_SETTLED", 0)
+        folder, pictures, labels = Path(place, "set"), {}, {}
+        for start in [("picture", FILES[0]), ("picture", FILES[3]), ("label", 1)]:
+            edited(folder, pictures, labels, start)
+        (folder / "fish").mkdir(exist_ok=True)
+        (folder / "other").mkdir(exist_ok=True)
+        known = {}, {}  # content -> key, of all files and of the images with their labels
+        for edit in [("touch",), *edits]:
+            edited(folder, pictures, labels, edit)
+            every = sorted(pictures.items()), labels["other"]
+            shown = every if any(name.startswith("other") for name in pictures) else every[0]
+            keys_ = contents.fingerprint(folder), data.load(folder).fingerprint
+            for of, content, key in zip(known, (every, shown), keys_, strict=True):
+                assert of.setdefault(str(content), key) == key, "unchanged, and yet another key"
+        for of in known:
+            assert len({*of.values()}) == len(of), "changed, and yet the old key"
 
 
 def test_a_moved_folder_is_not_measured_again(folder):
