@@ -71,7 +71,7 @@ def drawings(word):
     edition = {**number, "primary": word, "demand": "> 0.1", "control": {**number, "against": word}}
     point = [0.5, 0.4, 0.3, 0.6, 9, word]
     numbers = svg.Panel(word, {word: [[0.1, *point[1:]], point]}, word, word, 0.5)
-    rows = svg.Panel(word, {word: [[word, *point[1:]]], "ViT": [["x", *point[1:]]]}, chance=0.5)
+    rows = svg.Panel(word, {word: [[word, *point[1:]]], f"{word} 2": [[f"{word} 2", *point[1:]]]}, chance=0.5)
     state = {"finished": word, "commit": word}
     return [
         str(svg.bar(edition, 0.3)),
