@@ -168,7 +168,7 @@ SPOILING = st.tuples(
 
 
 @given(damage=st.lists(SPOILING, min_size=1, max_size=4))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_a_store_with_any_damage_gives_what_was_measured(trial_store, damage):
     """Read as it was, or measured again: never something else, and whole afterwards."""
     images = data.load("stimuli", n=12)
@@ -251,7 +251,7 @@ def test_a_damaged_page_is_run_again_and_no_other(book, capsys, how):
 
 
 @given(damage=st.lists(SPOILING, min_size=1, max_size=3))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_a_build_with_any_damage_heals_and_settles_the_same(book, damage):
     """Whatever befell the files of its pages, the next build makes them again, and the ledger."""
 

@@ -206,7 +206,7 @@ def edited(folder, pictures, labels, edit):
 
 
 @given(edits=st.lists(EDITS, min_size=1, max_size=6))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_after_any_edits_a_set_has_the_key_of_its_content(tmp_path, edits):
     """Same pictures under same names and labels: same keys, whatever happened; others: others."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=tmp_path) as place:
