@@ -37,6 +37,16 @@ from vitlab.models import Model
             "tpc://host:8786: write it as tcp://",
         ),
         (["build", "--scheduler", "tcp://host"], "--scheduler tcp://host: write it as tcp://HOST"),
+        (
+            ["plan", "13-natural-shifts", "-p", "hard=imagenet-b"],
+            "hard=imagenet-b: image folder 'imagenet-b' does not exist; give one, or an image set "
+            "by name; nearest: imagenet-",
+        ),
+        (["build", "13-natural-shifts", "-p", "renditions=/nowhere"], "'/nowhere' does not exist"),
+        (
+            ["build", "01-occlusion", "-p", "models=timm/resnet18=/nowhere/a,b.pth"],
+            "there is no file '/nowhere/a' (names end at a comma",
+        ),
         (["new-finding", "naseer2021", "occlusion-randm"], "nearest: occlusion-random"),
         (["new-finding", "naseer2021", "occlusion-random"], "01-occlusion has naseer2021"),
         (["zoo", "mini/vit-9"], "unknown model 'mini/vit-9'"),

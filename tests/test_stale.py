@@ -229,6 +229,16 @@ def test_after_any_edits_a_set_has_the_key_of_its_content(tmp_path, edits):
             assert len({*of.values()}) == len(of), "changed, and yet the old key"
 
 
+def test_a_further_set_lies_where_the_reader_is(place, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    [page] = pages.choose(place, ["01-first"], {"hard": folder.name})
+    assert page.settings["hard"] == "imagenet-a", "a set's name is no folder"
+    shutil.copytree(folder, folder.with_name("mine"))
+    [page] = pages.choose(place, ["01-first"], {"hard": "mine"})
+    assert page.settings["hard"] == str(folder.with_name("mine"))
+    assert "images in mine" in page.parts
+
+
 def test_a_moved_folder_is_not_measured_again(folder):
     assert shown(data.load(folder)) == 4
     elsewhere = folder.rename(folder.with_name("elsewhere"))

@@ -351,7 +351,8 @@ def _absolute(value: str, known: list[str]) -> str:
     """A parameter's value with the paths in it made absolute.
 
     known: values that it has elsewhere; where they name image sets, other parts are folders. Names
-    of models hold a path after ``=`` or ``local-dir:``.
+    of models hold a path after ``=`` or ``local-dir:``. Raises ValueError for a folder that is not
+    there.
     """
     from vitlab.images import catalogue as datasets
 
@@ -363,6 +364,12 @@ def _absolute(value: str, known: list[str]) -> str:
     parts = [part for text in known for part in datasets.several(text)]
     if parts and all(map(is_name, parts)):
         given = datasets.several(value)
+        for part in given:
+            if not is_name(part) and not Path(part).is_dir():
+                near = nearest(part, ["stimuli", *datasets.manifests()])
+                raise ValueError(
+                    f"image folder {part!r} does not exist; give one, or an image set by name{near}"
+                )
         return ",".join(part if is_name(part) else str(Path(part).resolve()) for part in given)
     return ",".join(map(_weights, value.split(",")))
 

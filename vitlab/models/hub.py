@@ -166,7 +166,9 @@ def _full(name: str) -> str:
         if has_revision:
             raise ModelError(f"{name}: a file has no hub revision; give = or @")
         if not Path(path).is_file():
-            raise ModelError(f"{name}: there is no file {path!r}")
+            raise ModelError(
+                f"{name}: there is no file {path!r} (names end at a comma: a path holds none)"
+            )
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{arch}.*")]
     if tag and tag not in tags:
         has = f"it has {', '.join(tags)}" if tags else "timm has no weights for it"
