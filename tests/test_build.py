@@ -30,6 +30,7 @@ from vitlab import claims, files, keys, models
 from vitlab.book import build, front, pages, papers, profiles, recorded
 from vitlab.book import site as book
 from vitlab.images import catalogue
+from vitlab.markup import placeless
 
 CLAIMS = sum(len(paper["claims"]) for paper in claims.papers().values())
 PAGE = """---
@@ -392,6 +393,7 @@ def test_the_site_has_ledger_status_data_and_no_machine_path(checkout, monkeypat
     assert (site / "index.html").exists()
     assert (site / "data/01-first/result.csv").read_text() == "n\n3\n"
     assert len(json.loads((site / "data/ledger.json").read_text())) == CLAIMS
+    assert "/mathjax/" not in front, "a megabyte, for formulas that it has none of"
     assert "02-second" in (site / "book/status.html").read_text()
     page = (site / "notebooks/01-first.html").read_text()
     assert "value 21" in page
@@ -578,7 +580,7 @@ def test_what_cannot_be_recorded_is_refused(checkout, tmp_path):
     assert run(checkout, names=["01-first"]) == 0
     with pytest.raises(recorded.RecordError, match=r"01-first .* is no run of real models"):
         recorded.record(checkout / "build", "a-run", into)
-    for name in ("", "../up", ".hidden"):
+    for name in ("", "../up", ".hidden", "a\n\n# b", "a/b"):
         with pytest.raises(recorded.RecordError, match="called like a folder"):
             recorded.record(checkout / "build", name, into)
     (checkout / "build/pages/01-first/failure.json").write_text("{}")
@@ -1090,6 +1092,12 @@ def test_folders_of_the_machine_are_not_published(checkout):
     assert "<td>…/3.jpg</td>" in cells[0].data["text/html"]
     assert cells[1].data["text/html"] == picture, "a picture's letters are no folders"
     intro = book.small_intro({"images": "/home/ann/photos", "models": "timm/x=/home/ann/w.pth"})
+    cluster = {"VITLAB_SCHEDULER": "tcp://10.0.0.1:8786"}
+    told = json.dumps(build.provenance(checkout, "cpu", cluster))
+    told += placeless("ClusterError: no Dask scheduler answers at 'tcp://10.0.0.1:8786' in 5 s")
+    assert "and a Dask cluster" in told
+    assert "answers at 'tcp://…' in 5 s" in told
+    assert "10.0.0.1" not in told
     said = html.unescape(nbformat.writes(page) + nbformat.writes(never) + intro)
     assert "ann" not in re.findall(r"\w+", said)
     assert "…/1.jpg is cut" in said

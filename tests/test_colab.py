@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -54,7 +55,7 @@ def wheel(tmp_path_factory):
     source.mkdir()
     for name in ("vitlab", "book", "data_manifests", "notebooks"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "LICENSE-text"):
         shutil.copy(ROOT / name, source)
     base = getattr(sys, "_base_executable", sys.executable)
     run(base, "-m", "pip", "wheel", "-q", "--no-deps", "-w", place, source)
@@ -88,6 +89,13 @@ def colab(tmp_path_factory):
         json.dumps({"argv": argv, "display_name": "colab", "language": "python"})
     )
     return place / "jupyter", python, versions(python)
+
+
+@pytest.mark.build
+def test_the_wheel_holds_both_licences(wheel):
+    with zipfile.ZipFile(wheel) as packed:
+        held = {Path(name).name for name in packed.namelist() if ".dist-info/" in name}
+    assert {"LICENSE", "LICENSE-text"} <= held
 
 
 @pytest.mark.build

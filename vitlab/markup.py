@@ -44,13 +44,16 @@ _FOLDERS = re.compile(
 )
 
 
+_HOSTS = re.compile(r"\b(tcp|tls|ucx|inproc)://[^\s'\"<>]+")  # of a cluster
+
+
 def placeless(text: str) -> str:
-    """Text without the folders of this machine: of an absolute path its last part is left.
+    """Text without folders of this machine and hosts of its cluster: a path's last part is left.
 
     >>> placeless("/home/ann/photos/cats/1.jpg is damaged; see https://a.org/b/c")
     '…/1.jpg is damaged; see https://a.org/b/c'
     """
-    return _FOLDERS.sub("…/", text)
+    return _HOSTS.sub(r"\1://…", _FOLDERS.sub("…/", text))
 
 
 def number(value: float | None, digits: int = 3) -> str:
