@@ -136,15 +136,21 @@ parts = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=3,
 
 
 def test_a_folder_with_a_space_in_its_name_is_not_told_where_quotes_show_its_end():
-    said = "OSError: '/home/ann lee/my photos/1 a.jpg' and \"/srv/of ann/2.jpg\", not '/' or 'a/b c'"
+    said = (
+        "OSError: '/home/ann lee/my photos/1 a.jpg' and \"/srv/of ann/2.jpg\", not '/' or 'a/b c'"
+    )
     assert placeless(said) == "OSError: '…/1 a.jpg' and \"…/2.jpg\", not '/' or 'a/b c'"
 
 
-@given(folders=st.lists(parts, min_size=1, max_size=4, unique=True), name=parts, quoted=st.booleans())
+@given(
+    folders=st.lists(parts, min_size=1, max_size=4, unique=True), name=parts, quoted=st.booleans()
+)
 @settings(max_examples=100)
 def test_no_folder_of_a_machine_is_told(folders, name, quoted):
     path = "/" + "/".join([*folders, f"{name}.jpg"])
-    said = placeless(f"OSError: {path!r} is cut" if quoted else f"{path}: is cut, see https://a.org/b")
+    said = placeless(
+        f"OSError: {path!r} is cut" if quoted else f"{path}: is cut, see https://a.org/b"
+    )
     assert f"…/{name}.jpg" in said
     assert not any(f"{folder}/" in said for folder in folders)
     assert said.endswith("is cut" if quoted else "see https://a.org/b")

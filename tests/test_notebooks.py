@@ -177,7 +177,9 @@ def test_an_edited_ipynb_is_told_and_not_lost(checkout):
     assert not pages.edited(source)
 
 
-@pytest.mark.parametrize("size", [32, 64, 96, 160, 224, 240, 256, 260, 288, 299, 300, 336, 384, 448])
+@pytest.mark.parametrize(
+    "size", [32, 64, 96, 160, 224, 240, 256, 260, 288, 299, 300, 336, 384, 448]
+)
 def test_the_masks_of_the_occlusion_page_fit_any_input(size, root):
     """Its cells of code that make them, at the sizes that timm's networks have."""
     made = types.SimpleNamespace(size=size, side=lab.cells_along(size), seed=0, draws=1)

@@ -405,7 +405,9 @@ def rendered(checkout, tmp_path, monkeypatch):  # noqa: F811
     """
     place = tmp_path / "bin"
     place.mkdir()
-    made = 'mkdir -p "$6/_build/html"; echo page > "$6/_build/html/index.html"; echo x >> "$6/count"'
+    made = (
+        'mkdir -p "$6/_build/html"; echo page > "$6/_build/html/index.html"; echo x >> "$6/count"'
+    )
     script = place / "jupyter-book"
     script.write_text(f'#!/bin/sh\nwhile [ "$1" != --config ]; do shift; done\n{made}\n')
     script.chmod(0o755)
@@ -442,7 +444,11 @@ def appended(path, text):
     ],
 )
 def test_a_site_is_rendered_again_when_anything_it_is_made_from_has_changed(
-    rendered, checkout, tmp_path, change, again  # noqa: F811
+    rendered,
+    checkout,
+    tmp_path,
+    change,
+    again,  # noqa: F811
 ):
     assert rendered() == 1
     assert rendered() == 1

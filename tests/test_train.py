@@ -1,6 +1,7 @@
 import io
 import json
 import math
+import shutil
 import tarfile
 from dataclasses import replace
 
@@ -56,6 +57,35 @@ def test_a_finished_training_is_not_repeated_but_another_recipe_is(tmp_path):
     assert loop.train(recipe, tmp_path) == first
     other = loop.train(replace(recipe, learning_rate=2e-3), tmp_path)
     assert other["sha256"] != first["sha256"]
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "flipped": lambda content: content[:-99] + bytes([content[-99] ^ 1]) + content[-98:],
+    "another": lambda content: b"[]",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("steps", [3, 0], ids=["broken off", "finished"])
+def test_a_training_with_a_damaged_file_ends_with_the_same_weights(tmp_path, how, steps):
+    """Its rendered pictures, its checkpoint, its weights and their record, one after the other."""
+
+    def facts(record):
+        return {name: value for name, value in record.items() if name != "seconds"}
+
+    recipe = tiny("mini/cnn-0", epochs=1, image_count=256)
+    good = facts(loop.train(recipe, tmp_path / "good"))
+    loop.train(recipe, tmp_path / "start", stop_after=steps)
+    names = [p.relative_to(tmp_path / "start") for p in (tmp_path / "start").rglob("*.*")]
+    assert len(names) == (2 if steps else 3)
+    for name in names:
+        shutil.copytree(tmp_path / "start", tmp_path / "work")
+        path = tmp_path / "work" / name
+        path.write_bytes(DAMAGE[how](path.read_bytes()))
+        assert facts(loop.train(recipe, tmp_path / "work")) == good
+        shutil.rmtree(tmp_path / "work")
 
 
 def test_shipped_weights_are_16_bit(tmp_path):

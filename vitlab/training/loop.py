@@ -22,7 +22,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from vitlab.files import FileError, digest, nearest, read_json, sha256, whole, write_json
+from vitlab.files import (
+    FileError,
+    digest,
+    is_whole,
+    nearest,
+    read_json,
+    sealed,
+    sha256,
+    whole,
+    write_json,
+)
 from vitlab.models.hub import load
 from vitlab.models.identity import fingerprint
 from vitlab.models.model import Model
@@ -222,10 +232,11 @@ def _finished(recipe: Recipe, work: Path, stamp: str) -> dict[str, Any] | None:
         return None
     try:
         record = read_json(record_file)
-        kept = record["stamp"], record["sha256"]
-    except (FileError, KeyError, TypeError):  # a damaged one: trained again
+        kept = is_whole(record), record["stamp"], record["sha256"]
+    except (AttributeError, FileError, KeyError, TypeError):  # a damaged one: trained again
         return None
-    return record if kept == (stamp, sha256(weights)) else None
+    record.pop("seal", None)
+    return record if kept == (True, stamp, sha256(weights)) else None
 
 
 def finish(recipe: Recipe, model: Model, work: Path, **facts: Any) -> dict[str, Any]:
@@ -258,7 +269,7 @@ def finish(recipe: Recipe, model: Model, work: Path, **facts: Any) -> dict[str, 
     }
     if not recipe.images.startswith("stimuli/"):  # which anybody can render and ask again
         record["answers"] = {"given": digits(given), "right": digits(right)}
-    write_json(path.with_suffix(".json"), record, lasting=True)
+    write_json(path.with_suffix(".json"), sealed(record), lasting=True)
     return record
 
 

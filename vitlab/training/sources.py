@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vitlab.files import whole
+from vitlab.files import sha256, whole
 from vitlab.images import cifar
 from vitlab.stimuli import scenes as stimuli
 
@@ -43,10 +45,16 @@ def _stimuli_key(variant: str) -> str:
 
 
 def _stimuli_learned(variant: str, count: int, folder: Path) -> tuple[Tensor, Tensor]:
-    """Rendered once and kept in `folder`."""
-    path = folder / f"train-{variant}-{count}-{_stimuli_key(variant)}.npy"
-    if not path.exists():
-        with whole(path) as part:
+    """Rendered once and kept in `folder`, by the hash of the file: a damaged one is made again."""
+    name = f"train-{variant}-{count}-{_stimuli_key(variant)}"
+    for path in folder.glob(f"{name}-*.npy"):
+        if path.stem == f"{name}-{sha256(path)[:16]}":
+            break
+        print(f"{path} is damaged: rendered again", file=sys.stderr)
+        path.unlink()
+    else:
+        made = folder / f".{name}.{os.getpid()}.npy"  # another process may make the same
+        with whole(made) as part:
             store = np.lib.format.open_memmap(
                 part, "w+", np.uint8, (count, 3, stimuli.SIZE, stimuli.SIZE)
             )
@@ -55,6 +63,7 @@ def _stimuli_learned(variant: str, count: int, folder: Path) -> tuple[Tensor, Te
                 scenes = _described(variant, "train", first, min(first + 500, count))
                 store[first : first + 500] = stimuli.render(scenes)[0].numpy()
             store.flush()
+        path = made.rename(folder / f"{name}-{sha256(made)[:16]}.npy")
     return torch.from_numpy(np.load(path)), torch.arange(count) % len(stimuli.CATEGORIES)
 
 
