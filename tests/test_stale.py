@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import huggingface_hub
+import hypothesis
 import numpy as np
 import pytest
 import torch
 from conftest import photograph
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_build import PAGE, checkout, quick  # noqa: F401  a fixture
 
@@ -205,8 +205,8 @@ def edited(folder, pictures, labels, edit):
     time.sleep(0.012)  # a tick of the clock that stamps files
 
 
-@given(edits=st.lists(EDITS, min_size=1, max_size=6))
-@settings(max_examples=40)
+@hypothesis.given(edits=st.lists(EDITS, min_size=1, max_size=6))
+@hypothesis.settings(max_examples=40)
 def test_after_any_edits_a_set_has_the_key_of_its_content(tmp_path, edits):
     """Same pictures under same names and labels: same keys, whatever happened; others: others."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=tmp_path) as place:
@@ -445,10 +445,10 @@ def appended(path, text):
 )
 def test_a_site_is_rendered_again_when_anything_it_is_made_from_has_changed(
     rendered,
-    checkout,
+    checkout,  # noqa: F811
     tmp_path,
     change,
-    again,  # noqa: F811
+    again,
 ):
     assert rendered() == 1
     assert rendered() == 1
