@@ -59,20 +59,14 @@ def write_json(path: Path | str, value: Any, lasting: bool = False) -> None:
     write_text(path, text, lasting)
 
 
-def read_text(path: Path | str) -> str:
-    """What a text file in UTF-8 holds. Raises FileError, with the file, for what is no text."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise FileError(f"{path} is not text: {error}") from None
-
-
 def read_json(path: Path | str) -> Any:
     """What a JSON file holds. Raises FileError, with file and line, for what is no JSON."""
     try:
-        return json.loads(read_text(path))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise FileError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is not text: {error}") from None
     except RecursionError:
         raise FileError(f"{path} is nested too deeply") from None
 

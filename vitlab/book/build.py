@@ -37,14 +37,13 @@ from vitlab import claims, keys
 from vitlab.book import api, disagreements, front, pages, papers, recorded
 from vitlab.book import pdf as printer
 from vitlab.book import site as book
-from vitlab.book.pages import Page
+from vitlab.book.pages import Page, read_text
 from vitlab.book.runner import Killed, RunError, Runner, Stopped
 from vitlab.files import (
     FileError,
     digest,
     is_whole,
     read_json,
-    read_text,
     read_yaml,
     restore,
     sealed,

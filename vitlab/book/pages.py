@@ -23,7 +23,7 @@ from nbformat.v4 import new_code_cell
 
 from vitlab import claims, keys
 from vitlab.book import profiles
-from vitlab.files import FileError, digest, nearest, read_text, read_yaml, sha256, write_text
+from vitlab.files import FileError, digest, nearest, read_yaml, sha256, write_text
 
 _PACKAGE = Path(__file__).parents[1]
 _NOT_SETTABLE = ("profile", "out")
@@ -64,6 +64,14 @@ def find_root(start: Path | None = None) -> Path:
         if (folder / "_config.yml").exists() and (folder / "notebooks").is_dir():
             return folder
     raise PageError(f"{start} is not inside a checkout of the book (_config.yml, notebooks/)")
+
+
+def read_text(path: Path) -> str:
+    """What a source of the book holds. Raises FileError, with the file, for what is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is not text: {error}") from None
 
 
 def names(root: Path) -> list[str]:

@@ -17,7 +17,8 @@ from PIL import Image
 
 from vitlab import claims
 from vitlab.book import front, svg
-from vitlab.files import FileError, read_json, read_text
+from vitlab.book.pages import read_text
+from vitlab.files import FileError, read_json
 from vitlab.markup import inert, placeless, render
 from vitlab.models.zoos import zoo
 
