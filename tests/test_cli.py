@@ -43,6 +43,7 @@ from vitlab.models import Model
             "by name; nearest: imagenet-",
         ),
         (["build", "13-natural-shifts", "-p", "renditions=/nowhere"], "'/nowhere' does not exist"),
+        (["plan", "01-occlusion", "-p", "images=./qqqq"], "by name; vitlab data list shows them"),
         (
             ["build", "01-occlusion", "-p", "models=timm/resnet18=/nowhere/a,b.pth"],
             "there is no file '/nowhere/a' (names end at a comma",

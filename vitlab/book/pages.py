@@ -375,6 +375,8 @@ def _absolute(value: str, known: list[str]) -> str:
         for part in given:
             if not is_name(part) and not Path(part).is_dir():
                 near = nearest(part, ["stimuli", *datasets.manifests()])
+                if near.startswith("; known"):  # some sixty names help nobody
+                    near = "; vitlab data list shows them"
                 raise ValueError(
                     f"image folder {part!r} does not exist; give one, or an image set by name{near}"
                 )
