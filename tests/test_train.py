@@ -59,10 +59,15 @@ def test_a_finished_training_is_not_repeated_but_another_recipe_is(tmp_path):
     assert other["sha256"] != first["sha256"]
 
 
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
 DAMAGE = {
     "empty": lambda content: b"",
     "half": lambda content: content[: len(content) // 2],
-    "flipped": lambda content: content[:-99] + bytes([content[-99] ^ 1]) + content[-98:],
+    "flipped": flipped,
     "another": lambda content: b"[]",
 }
 
