@@ -69,6 +69,7 @@ DAMAGE = {
     "half": lambda content: content[: len(content) // 2],
     "flipped": flipped,
     "another": lambda content: b"[]",
+    "another number": lambda content: content.replace(b'"seed": 0', b'"seed": 1'),
 }
 
 
