@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from vitlab import images as data
-from vitlab.attacks import cell, gradient
+from vitlab.attacks import cell, gradient, spectral
 from vitlab.conditions import CLEAN, patchdrop
 from vitlab.files import write_json
 from vitlab.inside import episodes as fewshot
@@ -191,7 +191,7 @@ def gpu(root: Path) -> dict[str, Any]:
 
 
 def attacks(name: str, steps: int = 5) -> dict[str, Any]:
-    """PGD and the patch attack over bare passes: as many forwards and backwards in the pixels."""
+    """Attacks over bare passes: as many forwards and backwards in the pixels."""
     model, images = load(name), data.load("stimuli", n=64)
     batch = evaluate.batch_of(images, model, range(64))
     pixels, normalised, logits = batch.pixels, model.normalise(batch.pixels), model.logits
@@ -212,6 +212,7 @@ def attacks(name: str, steps: int = 5) -> dict[str, Any]:
     loops: dict[str, Callable[[], object]] = {
         "PGD": lambda: gradient.pgd(logits, pixels, answers, 8 / 255, steps, 1 / 255),
         "patch": lambda: cell.attack(logits, pixels, answers, where, pixels, steps, 0.0),
+        "phase": lambda: spectral.attack(logits, pixels, answers, "phase", steps=steps),
     }
     return {loop: _ratio(bare, ours) for loop, ours in loops.items()}
 
