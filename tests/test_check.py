@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 """Verdict rules on simulated truth, and one by one."""
 
 import numpy as np
@@ -65,6 +67,13 @@ def test_only_an_interval_strictly_beyond_its_bound_decides(low, high, demand, w
         (check(0.1, 0.2, excess=(-0.1, 0.1)), "the control, an untrained ViT, shows as much"),
         (check(0.1, 0.2, excess=(-0.2, -0.1)), "the control, an untrained ViT, shows more"),
         (check(-0.1, 0.2), "the interval includes 0"),
+        (check(-0.06, 0.01, within=0.02), "the interval includes -0.02"),
+        (check(0.01, 0.06, within=0.02), "the interval includes 0.02"),
+        (check(-0.06, 0.06, within=0.02), "the interval includes -0.02 and 0.02"),
+        (
+            replace(check(0.1, 0.2), evidence=Evidence(0.15, 0.15, {"a": np.ones(99)}, fewest=9)),
+            "too few decisions where they are fewest: 9 of at least 20",
+        ),
     ],
 )
 def test_what_stops_a_verdict_is_said(asked, reason):

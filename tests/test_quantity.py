@@ -157,10 +157,10 @@ def test_classes_have_their_own_numbers():
 
 
 def test_a_number_by_what_each_item_adds():
-    added = RNG.normal(size=30)
-    ours = pseudo(3.0, {"a": added}, "AUPR")
+    added = 0.1 * RNG.normal(size=30)
+    ours = pseudo(0.5, {"a": added}, "AUPR")
     assert (ours - 1).interval == pytest.approx(
-        [v + 2 for v in paired_t(added - added.mean())[:3]] + [30]
+        [v - 0.5 for v in paired_t(added - added.mean())[:3]] + [30]
     )
 
 
@@ -385,3 +385,25 @@ def test_a_formula_turned_round_has_its_interval_turned_round(accuracies):
     for q in (v * c, v - c, v / (c + 1) - c / (v + 1)):
         _, low, high, _ = q.interval
         assert (-q).interval[1:3] == pytest.approx((-high, -low), abs=1e-9)
+
+
+def test_no_interval_reaches_beyond_what_shares_can_be():
+    """Nearly all at 1, and fractions of cells or cells' means, so no answers are known to pad."""
+    fooled = np.r_[np.ones(20), 0.75, 0.5]
+    values = {("v", "x", 0): fooled, ("c", "x", 0): np.r_[np.zeros(20), 0.01, 0.2]}
+    found = Measured(values, {"ViT": ["v"], "CNN": ["c"]}, units={"x": "share"})
+    vit, cnn = found("ViT", "x", 0), found("CNN", "x", 0)
+    for one, (low, high) in {
+        vit: (0, 1),
+        1 - vit: (0, 1),
+        vit - cnn: (-1, 1),
+        cnn - vit: (-1, 1),
+        average([vit, 1 - cnn]): (0, 1),
+        2 * vit - cnn: (-1, 2),
+    }.items():
+        reach = one.evidence
+        assert (reach.floor, reach.ceiling) == pytest.approx((low, high))
+        assert low - 1e-12 <= one.interval.low and one.interval.high <= high + 1e-12
+    assert vit.interval.high == pytest.approx(1)
+    unknown = mean(3 * fooled)
+    assert unknown.evidence.ceiling == np.inf, "values beyond 1 are no shares"

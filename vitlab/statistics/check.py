@@ -212,9 +212,8 @@ def judge(check: Check) -> Answer:
         return Answer("cannot tell", "one random draw, so its chance is not known")
     if not all(map(math.isfinite, i[:3])):
         return Answer("cannot tell", "undefined")
-    fewest = i.n if check.evidence.fewest is None else check.evidence.fewest
-    if fewest < LEAST_N:
-        return Answer("cannot tell", f"too few: {fewest} of at least {LEAST_N}")
+    if few := _too_few(check.evidence):
+        return Answer("cannot tell", few)
     # At an edge equality and bounds other than 0 would be decided by the edge itself.
     room = edge(check.levels, max(BAND, check.slack), clear=bound != 0)
     if room:
@@ -229,19 +228,29 @@ def judge(check: Check) -> Answer:
         return _controlled(check, check.excess)
     if word == "cannot tell":
         near = edge(check.levels, BAND, clear=True)
-        text = f"the interval includes {bound:g}"
+        bounds = [bound] if check.within is None else [-check.within, check.within]
+        inside = [f"{b:g}" for b in bounds if i.low <= b <= i.high] or [
+            f"{bound:g}, but for rounding"
+        ]
+        text = f"the interval includes {' and '.join(inside)}"
         return Answer(word, text + (f", near the {near}" if near else ""))
     return Answer(word)
 
 
+def _too_few(evidence: Evidence) -> str:
+    """Why what it rests on is too little for a verdict; else empty."""
+    n, fewest = evidence.n, evidence.fewest
+    if fewest is not None and fewest < LEAST_N:
+        return f"too few decisions where they are fewest: {fewest} of at least {LEAST_N}"
+    return f"too few: {n} of at least {LEAST_N}" if fewest is None and n < LEAST_N else ""
+
+
 def _controlled(check: Check, excess: Evidence) -> Answer:
     """What remains of "holds" beside the control."""
-    n = excess.n if excess.fewest is None else excess.fewest
     e, grain = excess.interval, excess.grain
     if not all(map(math.isfinite, e[:3])):
         return Answer("cannot tell", f"the control, {check.against}, is undefined")
-    if n < LEAST_N:
-        few = f"too few: {n} of at least {LEAST_N}"
+    if few := _too_few(excess):
         return Answer("cannot tell", f"the control, {check.against}, rests on {few}")
     less, more = e.low > grain, e.high < -grain  # what the control shows
     if check.below is not None:

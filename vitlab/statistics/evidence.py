@@ -83,13 +83,12 @@ class Evidence:
         middle = self.plugged + sum(added.mean() - self.plugged for added in kinds)
         sources = [*map(stats.of_items, kinds), *draws]
         value, low, high, n = stats.student(self.value, sources, self.n, middle)
-        low, high = self._reaching(low, high)
-        return Interval(value, max(low, self.floor), min(high, self.ceiling), n)
+        return Interval(value, *self._reaching(low, high), n)
 
     def _reaching(self, low: float, high: float) -> tuple[float, float]:
-        """An interval's ends, as far out as few items may have moved the number."""
+        """An interval's ends, as far out as few items may have moved the number, and it can go."""
         raised, lowered = self.over
-        return low - raised, high + lowered
+        return max(low - raised, self.floor), min(high + lowered, self.ceiling)
 
     def _sizes(self) -> list[tuple[str, int]]:
         return [(name, len(a)) for name, a in zip(self.added, self._kinds(), strict=True)]

@@ -272,16 +272,22 @@ class Quantity:
         )
 
     def _bounds(self) -> tuple[float, float]:
-        """What it cannot go beyond: an accuracy 0 and 1, a difference of two nothing that helps."""
+        """What it cannot go beyond: an accuracy 0 and 1, a difference of two -1 and 1."""
         if self.unit in SHARES and not self.formula:
             return 0.0, 1.0
-        if self.linear and all(part.unit in SHARES for part in self.parts):
-            scaled = sum(slope * part.plugged for part, slope in self._slopes)
-            if all(slope > 0 for _, slope in self._slopes) and math.isclose(scaled, self.plugged):
-                return 0.0, sum(slope for _, slope in self._slopes)  # a mean of shares
-        signs = {slope > 0 for _, slope in self._slopes} if self._of_answers else set()
-        pads = self._pads()
-        return (min(pads), max(pads)) if pads and len(signs) == 1 else (-np.inf, np.inf)
+        if not (self.linear and all(part._share for part in self.parts)):
+            return -np.inf, np.inf
+        slopes = [slope for _, slope in self._slopes]
+        rest = self.plugged - sum(slope * part.plugged for part, slope in self._slopes)
+        rest = 0.0 if math.isclose(rest, 0, abs_tol=1e-12) else rest
+        return rest + sum(s for s in slopes if s < 0), rest + sum(s for s in slopes if s > 0)
+
+    @property
+    def _share(self) -> bool:
+        """Whether it was measured from 0 to 1."""
+        if self.unit != "share":
+            return self._answers or self.unit in SHARES
+        return all(((table >= 0) & (table <= 1)).all() for table in self.tables.values())
 
     @cached_property
     def evidence(self) -> Evidence:
