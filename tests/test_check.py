@@ -1,6 +1,6 @@
-from dataclasses import replace
-
 """Verdict rules on simulated truth, and one by one."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest

@@ -403,7 +403,8 @@ def test_no_interval_reaches_beyond_what_shares_can_be():
     }.items():
         reach = one.evidence
         assert (reach.floor, reach.ceiling) == pytest.approx((low, high))
-        assert low - 1e-12 <= one.interval.low and one.interval.high <= high + 1e-12
+        assert low - 1e-12 <= one.interval.low
+        assert one.interval.high <= high + 1e-12
     assert vit.interval.high == pytest.approx(1)
     unknown = mean(3 * fooled)
     assert unknown.evidence.ceiling == np.inf, "values beyond 1 are no shares"
