@@ -238,3 +238,44 @@ def test_agreement_of_measures_over_models():
     assert same.interval.low <= same.value <= same.interval.high
     halves = calibration.agreement({"set": models}, "PRR", "PRR", halves=True)
     assert halves.value == 1
+
+
+def nets(seed, n, apart, turned=False):
+    """Ten networks, each further off in confidence, and in what its confidence tells.
+
+    turned: the more off, the more their confidence tells.
+    """
+    draw = np.random.default_rng(seed)
+    found = {}
+    for k in range(10):
+        right = draw.random(n) < 0.7
+        noise = draw.normal(0, 0.1 + apart * (9 - k if turned else k), n)
+        found[f"net {k}"] = np.clip(0.55 + 0.2 * right + noise + apart * k, 0, 1), right
+    return found
+
+
+def test_noise_in_rankings_is_no_disagreement():
+    """Networks whose measures rank them alike, but hardly differ: chance alone draws tau to 0."""
+    plain, beside = [], []
+    for seed in range(12):
+        sets = {"a": nets(seed, 250, 0.004), "b": nets(99 + seed, 250, 0.004)}
+        asked = calibration.agreement(sets, resamples=100) < 0.5
+        noise, excess = calibration.reliable(sets, 0.5, resamples=100)
+        plain.append(judge(measured("tau", asked)).word)
+        beside.append(judge(measured("tau", asked.beside(noise, "itself", excess))).word)
+    assert plain.count("holds") >= 6, "the fault that the control is for"
+    assert beside.count("holds") <= 1
+
+
+def test_reliable_rankings_that_disagree_are_seen():
+    sets = {"a": nets(1, 3000, 0.03, turned=True), "b": nets(2, 3000, 0.03, turned=True)}
+    noise, excess = calibration.reliable(sets, 0.5, resamples=100)
+    assert noise.value > 0.3
+    asked = (calibration.agreement(sets, resamples=100) < 0.5).beside(noise, "itself", excess)
+    assert judge(measured("tau", asked)).word == "holds"
+
+
+def test_a_tau_lies_in_its_interval_though_resamples_are_noisier():
+    for seed in range(10):
+        tau = calibration.agreement({"a": nets(seed, 300, 0.03)}, resamples=40)
+        assert tau.interval.low <= tau.value <= tau.interval.high

@@ -44,9 +44,20 @@ def paired_t(values):
     return Interval(float(np.mean(values)), float(low), float(high), len(values))
 
 
+def far(values):
+    """With two items more, as far out as the farthest."""
+    middle, end = np.mean(values), np.abs(values - np.mean(values)).max()
+    return np.r_[values, middle - end, middle + end]
+
+
+def padded_t(values):
+    """SciPy's t interval of a mean of numbers that are no answers."""
+    return paired_t(far(values))._replace(value=float(np.mean(values)), n=len(values))
+
+
 def test_a_mean_is_that_of_its_models_and_draws():
     found = measured(units={"drop": "nats"})
-    theirs = paired_t(plain(found, "ViT", 0.5))
+    theirs = padded_t(plain(found, "ViT", 0.5))
     assert found("ViT", "drop", 0.5).interval == pytest.approx(theirs, abs=1e-12)
     assert found("v1", "drop", 0.5).value == pytest.approx(
         found.values["v1", "drop", 0.5].mean(), abs=1e-12
@@ -68,7 +79,7 @@ def test_a_mean_is_that_of_its_models_and_draws():
 def test_a_sum_is_a_paired_t_of_what_each_item_adds(formula, by_hand):
     found = measured(units={"drop": "nats"})
     ours = formula(found("ViT", "drop", 0.5), found("CNN", "drop", 0.5))
-    theirs = paired_t(by_hand(plain(found, "ViT", 0.5), plain(found, "CNN", 0.5)))
+    theirs = padded_t(by_hand(plain(found, "ViT", 0.5), plain(found, "CNN", 0.5)))
     assert ours.interval == pytest.approx(theirs, abs=1e-12)
 
 
@@ -111,7 +122,7 @@ def test_a_plug_in_number_is_corrected_by_leaving_out_each_item():
     whole = entropy(values.mean(0))
     left = np.array([entropy(np.delete(values, i, 0).mean(0)) for i in range(40)])
     added = 40 * whole - 39 * left
-    theirs = paired_t(added)
+    theirs = padded_t(added)
     ours = function(values, entropy, "nats", debiased=True)
     assert ours.interval == pytest.approx(theirs, abs=1e-9)
     assert ours.value == pytest.approx(added.mean())
@@ -126,7 +137,7 @@ def test_the_same_items_are_paired_and_others_are_not():
     )
     one, same, other = mean(values, items="a"), mean(values, items="a"), mean(more, items="b")
     assert (one - same).interval[:3] == (0.0, 0.0, 0.0)
-    low, high = stats.ttest_ind(values, more, equal_var=False).confidence_interval()
+    low, high = stats.ttest_ind(far(values), far(more), equal_var=False).confidence_interval()
     gap = (one - other).interval
     assert (gap.low, gap.high) == pytest.approx((low, high))
     assert gap.n == 90
@@ -141,7 +152,8 @@ def test_other_trainings_widen_an_interval():
     gap = Measured(values, groups, units={"x": "nats"}).gap("x", 0)
     table = {g: np.stack([values[f"{g}{s}", "x", 0] for s in range(3)]) for g in at}
     parts = [(t.mean(1).var(ddof=1) / 3, 2) for t in table.values()]
-    parts += [((table["v"].mean(0) - table["c"].mean(0)).var(ddof=1) / 100, 99)]
+    added = far(table["v"].mean(0) - table["c"].mean(0))
+    parts += [(added.var(ddof=1) / 102, 101)]
     total = sum(v for v, _ in parts)
     freedom = total**2 / sum(v**2 / k for v, k in parts)
     half = stats.t.ppf(0.975, freedom) * np.sqrt(total)
@@ -160,7 +172,7 @@ def test_a_number_by_what_each_item_adds():
     added = 0.1 * RNG.normal(size=30)
     ours = pseudo(0.5, {"a": added}, "AUPR")
     assert (ours - 1).interval == pytest.approx(
-        [v - 0.5 for v in paired_t(added - added.mean())[:3]] + [30]
+        [v - 0.5 for v in padded_t(added - added.mean())[:3]] + [30]
     )
 
 
@@ -408,3 +420,32 @@ def test_no_interval_reaches_beyond_what_shares_can_be():
     assert vit.interval.high == pytest.approx(1)
     unknown = mean(3 * fooled)
     assert unknown.evidence.ceiling == np.inf, "values beyond 1 are no shares"
+
+
+def test_what_cannot_be_is_out_of_reach_and_bounds_bound():
+    values = {("v", "x", 0): RNG.random(300) < 0.6, ("c", "x", 0): RNG.random(300) < 0.5}
+    found = Measured(values, {"ViT": ["v"], "CNN": ["c"]})
+    assert judge(asked("q", found.gap("x", 0) > 1.5)).reason == "out of reach: it can be -1 to 1"
+    assert judge(asked("q", found("ViT", "x", 0) > 1.2)).reason == "out of reach: it can be 0 to 1"
+    for demand in (found.gap("x", 0) > np.nan, found.gap("x", 0) < np.inf):
+        with pytest.raises(ValueError, match="bounds nothing"):
+            asked("q", demand)
+
+
+def test_one_item_that_outweighs_all_others_decides_nothing():
+    added = np.r_[RNG.normal(1, 0.01, 99), 2]
+    check = asked("q", mean(added, "nats") > 0.5)
+    assert check.evidence.heaviest == pytest.approx(
+        (added[-1] - added.mean()) ** 2 / ((added - added.mean()) ** 2).sum()
+    )
+    assert judge(check) == ("cannot tell", "one item alone makes 98% of what varies")
+    answers = np.r_[np.ones(99), 0.0]  # here two more answers keep the interval honest
+    assert judge(asked("q", mean(answers) > 0.5)).word == "holds"
+
+
+def test_two_draws_bring_a_t_of_their_own():
+    by_draw = RNG.random((400, 2)) < [0.62, 0.58]
+    values = {("v", "x", 0): by_draw.astype(float)}
+    one = Measured(values, {"ViT": ["v"]}, redraw=True)("ViT", "x", 0)
+    between = np.abs(np.subtract(*by_draw.mean(0))) / 2
+    assert one.interval.high - one.value >= stats.t.ppf(0.975, 1) * between

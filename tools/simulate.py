@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import expit
 from scipy.stats import norm
 
 from vitlab.files import write_text
@@ -39,7 +40,7 @@ from vitlab.statistics import (
     mean,
 )
 from vitlab.statistics.calibration import ece
-from vitlab.statistics.check import judge, measured
+from vitlab.statistics.check import HEAVIEST, judge, measured
 from vitlab.statistics.detection import group_aupr
 from vitlab.statistics.spectra import spectral_entropy
 
@@ -263,16 +264,41 @@ def _true_aupr(shifts: tuple[float, float]) -> list[float]:
     return [float(np.trapezoid(found / both, found)) for both in named]
 
 
+def unequal_images(rng: np.random.Generator, n: int) -> Iterator[Cell]:
+    """The share of all images' energy that lies outside a band, where some have far more energy.
+
+    The share falls, or rises, with the energy; a jackknife of a ratio of sums.
+    """
+    for sd in (0.5, 1.0):
+        made = _energies(rng, n, sd)
+        shares = function(made, lambda means: means[..., 1] / means[..., 0], "share", "images")
+        kept = shares if shares.evidence.heaviest <= HEAVIEST else shares * np.nan
+        yield f"energies that differ by {sd:g} on a log scale", kept, _true_share(sd)
+
+
+def _energies(rng: np.random.Generator, n: int, sd: float) -> np.ndarray:
+    """Energy of each image, and what of it lies outside the band: [n, 2]."""
+    z = rng.standard_normal(n)
+    energy = np.exp(sd * z)
+    return np.stack([energy, energy * expit(z + rng.standard_normal(n))], 1)
+
+
+@cache
+def _true_share(sd: float) -> float:
+    energy, outside = _energies(np.random.default_rng(4), 2_000_000, sd).mean(0)
+    return float(outside / energy)
+
+
 def redrawn(rng: np.random.Generator, n: int) -> Iterator[Cell]:
-    """Five draws that count as chance (trained patches): they and the images differ."""
-    for between in (0.0, 0.1):
-        by_draw = 0.5 + between * rng.standard_normal((2, 5))
+    """Draws that count as chance (orders of a stream, trained patches): they and images differ."""
+    for draws, between in ((2, 0.0), (2, 0.05), (2, 0.1), (3, 0.1), (5, 0.0), (5, 0.1)):
+        by_draw = 0.5 + between * rng.standard_normal((2, draws))
         values = {
-            (name, "patch", 0): (rng.random((n, 5)) < by_draw[g]).astype(float)
+            (name, "patch", 0): (rng.random((n, draws)) < by_draw[g]).astype(float)
             for g, name in enumerate(("v0", "c0"))
         }
         found = Measured(values, {"ViT": ["v0"], "CNN": ["c0"]}, items="images", redraw=True)
-        yield f"{between:.0%} between draws", found.gap("patch", 0), 0.0
+        yield f"{draws} draws, {between:.0%} between them", found.gap("patch", 0), 0.0
 
 
 POOL, DIMENSIONS = 16, 24  # classes; of a feature
@@ -317,8 +343,9 @@ KINDS: dict[str, tuple[Callable[[np.random.Generator, int], Iterator[Cell]], tup
     "shape bias": (shape_biases, (96, 320, 960)),
     "mCE, ratio of sums": (corruption_errors, (48, 160)),
     "spectral entropy": (entropies, (20, 64, 200)),
+    "share of unequal images": (unequal_images, (48, 100, 300)),
     "AUPR": (detections, (100, 400)),
-    "draws that count as chance": (redrawn, (64,)),
+    "draws that count as chance": (redrawn, (64, 500)),
     "few-shot accuracy": (few_shot, (30, 60)),
 }
 

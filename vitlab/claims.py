@@ -136,16 +136,16 @@ class Part(str):
 def primaries(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The checks that decide a claim, as its paper's file states them, by part.
 
-    Raises ClaimError for what is no list of checks with a quantity and a demand such as "> 0".
+    Raises ClaimError for what is no list of checks with a quantity and a demand such as "> 0", and
+    for a check that contradicts itself.
     """
     stated: Any = entry.get("primary")
     found = {}
     for one in stated if isinstance(stated, list) and stated else [stated]:
-        known = isinstance(one, dict) and {"quantity", "demand"} <= set(one) <= {*_OF_CHECK}
-        if not known or not _DEMAND.fullmatch(str(one["demand"])):
+        if wrong := _unlike_a_check(one):
             raise ClaimError(
-                f'{entry["id"]}: primary has {one!r}; write - {{quantity: ..., demand: "> 0"}}, '
-                f'or "< 0.1", "within 0.02"; it can have {", ".join(_OF_CHECK)}'
+                f"{entry['id']}: primary has {one!r}: {wrong}; write - {{quantity: ..., "
+                f'demand: "> 0"}}, or "< 0.1", "within 0.02"; it can have {", ".join(_OF_CHECK)}'
             )
         if (name := str(one.get("part", ""))) in found:
             raise ClaimError(f"{entry['id']}: primary has two parts {name!r}")
@@ -175,7 +175,38 @@ _OF_CHECK = (
     *("part", "quantity", "demand", "every", "control", "only", "speaks", "known"),
     "published",  # the value of the quantity in the paper, where it prints one
 )
-_DEMAND = re.compile(r"(>|<|within) -?\d+(\.\d+)?")
+_DEMAND = re.compile(r"(>|<|within) (-?\d+(?:\.\d+)?)")
+_SPEAKS = ("networks", "architectures")
+_KNOWN = ("imagenet", "photos", "miniature")  # whose results can be known when a check is written
+
+
+def _unlike_a_check(one: Any) -> str:
+    """What is wrong with a check of a paper's file; empty if nothing is."""
+    if not isinstance(one, dict) or not {"quantity", "demand"} <= set(one) <= {*_OF_CHECK}:
+        return "it needs a quantity and a demand, and has nothing unknown"
+    demand, every = _DEMAND.fullmatch(str(one["demand"])), one.get("every", ["one", "other"])
+    if not demand or demand[0] != f"{demand[1]} {float(demand[2]) + 0:.12g}":
+        return "a demand is >, < or within, a space and a plain number"
+    if demand[1] == "within" and float(demand[2]) <= 0:
+        return "a margin is above 0"
+    if demand[1] == "within" and "control" in one:
+        return "equality has no control"
+    if not all(_text(one[name]) for name in ("quantity", "control") if name in one):
+        return "quantity and control are texts"
+    if not isinstance(every, list) or not 2 <= len(every) <= 3 or not all(map(_text, every)):
+        return "every is a list of two or three names"
+    if one.get("only", "imagenet") != "imagenet":
+        return "only imagenet can be all that it is asked of"
+    if one.get("speaks", "networks") not in _SPEAKS:
+        return f"speaks is {' or '.join(_SPEAKS)}"
+    known = one.get("known", [])
+    if not isinstance(known, list) or not set(map(str, known)) <= {*_KNOWN}:
+        return f"known is a list of {', '.join(_KNOWN)}"
+    return ""
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def in_words(word: str, primary: Check, edition: str, reproduction: bool) -> Verdict:
@@ -405,6 +436,12 @@ def _agrees(
         raise ClaimError(
             f"{where} {name}: the page demands {', '.join(sorted(demands))}, "
             f"the paper's file {stated[name]['demand']}"
+        )
+    variants = stated[name].get("every") or [name]
+    if len(primary) > len(variants):
+        raise ClaimError(
+            f"{where} {name}: the page asks it of {', '.join(c.quantity for c in primary)}, "
+            f"the paper's file of {', '.join(map(str, variants))}"
         )
 
 

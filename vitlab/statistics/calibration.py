@@ -10,6 +10,7 @@ asks that (Malinin et al. 2020).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 from scipy.special import ndtr
@@ -190,9 +191,45 @@ def agreement(
         for name, answered in sets.items()
     ]
     mean = np.nanmean(taus, 0) if taus else np.full(resamples + 1, np.nan)
-    low, high = np.nanpercentile(mean[1:], [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     fewest = min((len(next(iter(one.values()))[0]) for one in sets.values()), default=0)
-    return stated(Interval(float(mean[0]), float(low), float(high), fewest), "Kendall's tau")
+    return _bootstrapped(mean, fewest)
+
+
+def reliable(
+    sets: Mapping[str, Mapping[str, Answered]], share: float, resamples: int = 400
+) -> tuple[Quantity, Quantity]:
+    """What agreement can be told from noise: a share of how well measures agree with themselves.
+
+    Of low ECE and PRR, both from one half of the images to the other. First comes that `share` of
+    the poorer one's Kendall's tau; then the tau between the two measures, also from half to half,
+    less that. Chance in rankings lowers both alike, so measures that agree by more than `share` do
+    not end below 0.
+
+    sets, resamples and the interval are those of `agreement`.
+    """
+    names = ("low ECE", "PRR")
+    taus = {
+        pair: np.nanmean(
+            [
+                _tau(found, pair, True, _counts(name, found, resamples))
+                for name, found in sets.items()
+            ],
+            0,
+        )
+        for pair in product(names, names)
+    }
+    own = share * np.minimum(*(taus[name, name] for name in names))
+    across = (taus[names] + taus[names[::-1]]) / 2
+    fewest = min(len(next(iter(one.values()))[0]) for one in sets.values())
+    return _bootstrapped(own, fewest), _bootstrapped(across - own, fewest)
+
+
+def _bootstrapped(values: np.ndarray, n: int) -> Quantity:
+    """A tau and, after it, those of resamples: [1 + resamples]."""
+    low, high = np.nanpercentile(values[1:], [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    # Resamples are noisier than the images, so all their taus can lie on one side of its own.
+    ends = float(min(values[0], low)), float(max(values[0], high))
+    return stated(Interval(float(values[0]), *ends, n), "Kendall's tau")
 
 
 def _counts(name: str, answered: Mapping[str, Answered], resamples: int) -> np.ndarray:

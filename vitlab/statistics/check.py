@@ -18,6 +18,7 @@ from vitlab.statistics.interval import Interval, at_once
 from vitlab.statistics.quantity import Asked
 
 BAND = 0.02  # all compared levels within this of the same edge: no room
+HEAVIEST = 0.5  # of what varies, by one item: with more there is in truth one item
 LEAST_N = 20  # images (episodes, sequences) below which nothing is decided
 POWER = 1.43  # (1.96 + .84) / 1.96: from half a width to what is seen four times in five
 EQUAL = 1.65  # (1.96 + 1.28) / 1.96: both ends have to stay within the margin
@@ -55,6 +56,8 @@ class Check:
     def __post_init__(self) -> None:
         if sum(bound is not None for bound in (self.above, self.below, self.within)) != 1:
             raise ValueError(f"{self.quantity}: give one of above, below, within")
+        if not math.isfinite(self.bound) or (self.within is not None and self.within <= 0):
+            raise ValueError(f"{self.quantity}: {self.demand} bounds nothing; a margin is above 0")
 
     @property
     def interval(self) -> Interval:
@@ -150,7 +153,9 @@ class Check:
 
 def measured(text: str, asked: Asked, unit: str = "") -> Check:
     """What a page asks for, measured, with all that a verdict needs."""
-    q, control = asked.quantity, asked.control
+    q, control, excess = asked.quantity, asked.control, asked.excess
+    if excess is None and control is not None and not control.lacks:
+        excess = q - control
     edged = [part for part in q.parts if all(map(math.isfinite, part.edges))]
     return Check(
         text,
@@ -161,7 +166,7 @@ def measured(text: str, asked: Asked, unit: str = "") -> Check:
         unit or q.unit,
         tuple(Level(part.interval, *part.edges) for part in edged),
         q.reach,
-        (q - control).evidence if control is not None and not control.lacks else None,
+        excess.evidence if excess is not None else None,
         asked.against,
         min((len(part.trainings) for part in q.parts), default=0),
     )
@@ -204,8 +209,8 @@ def edge(levels: Sequence[Level], band: float, clear: bool) -> str:
 def judge(check: Check) -> Answer:
     """A check's answer. What keeps it from being asked comes before what it would say.
 
-    In this order: no finite number, too few images, no room, a bound that is out of reach, strictly
-    beyond the bound, and the control.
+    In this order: no finite number, too few images or one that outweighs all others, no room, a
+    bound that is out of reach, strictly beyond the bound, and the control.
     """
     i, bound = check.interval, check.bound
     if len(check.evidence.draws) == 1:
@@ -214,6 +219,8 @@ def judge(check: Check) -> Answer:
         return Answer("cannot tell", "undefined")
     if few := _too_few(check.evidence):
         return Answer("cannot tell", few)
+    if (share := check.evidence.heaviest) > HEAVIEST:
+        return Answer("cannot tell", f"one item alone makes {share:.0%} of what varies")
     # At an edge equality and bounds other than 0 would be decided by the edge itself.
     room = edge(check.levels, max(BAND, check.slack), clear=bound != 0)
     if room:
@@ -264,6 +271,8 @@ def _controlled(check: Check, excess: Evidence) -> Answer:
 
 def judge_every(checks: Sequence[Check]) -> Answer:
     """Several named variants as one: holds if each does, fails if one does after correction."""
+    if not checks:
+        raise ValueError("a verdict needs at least one check")
     answers = [judge(c) for c in checks]
     if len(checks) == 1:
         return answers[0]

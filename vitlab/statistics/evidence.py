@@ -54,6 +54,18 @@ class Evidence:
         """How many items it rests on; the fewest, if there are several kinds."""
         return self.given.n if self.given else min((len(a) for a in self.added.values()), default=0)
 
+    @property
+    def heaviest(self) -> float:
+        """The largest share that a single item has of what varies; 0 where answers are padded."""
+        if self.more is not None:
+            return 0.0
+        shares = [0.0]
+        for added in self.added.values():
+            apart = (np.asarray(added, float) - np.mean(added)) ** 2
+            if apart.sum() > 0:
+                shares.append(float(apart.max() / apart.sum()))
+        return max(shares)
+
     def _kinds(self) -> list[np.ndarray]:
         """`added` with `more`: an array per kind of items."""
         kinds = list(self.added.values())
@@ -79,11 +91,24 @@ class Evidence:
             sizes = dict(size for part in self.ratio for size in part._sizes())
             top, bottom = (part._share(sizes) for part in self.ratio)
             return stats.fieller(top, bottom, self.n)._replace(value=self.value)
-        kinds = self._kinds()
+        kinds = self._spread()
         middle = self.plugged + sum(added.mean() - self.plugged for added in kinds)
         sources = [*map(stats.of_items, kinds), *draws]
         value, low, high, n = stats.student(self.value, sources, self.n, middle)
         return Interval(value, *self._reaching(low, high), n)
+
+    def _spread(self) -> list[np.ndarray]:
+        """`_kinds`; what has no answers to pad it has two items more, as far out as the farthest.
+
+        Few items of which one tells most have a variance that is mostly too small.
+        """
+        if self.more is not None:
+            return self._kinds()
+        ends = [abs(added - added.mean()).max(initial=0.0) for added in self._kinds()]
+        return [
+            np.append(added, [added.mean() + end, added.mean() - end])
+            for added, end in zip(self._kinds(), ends, strict=True)
+        ]
 
     def _reaching(self, low: float, high: float) -> tuple[float, float]:
         """An interval's ends, as far out as few items may have moved the number, and it can go."""
@@ -112,7 +137,7 @@ class Evidence:
         if self.given is not None or not self.trainings or not self.added:
             return None
         sources = [stats.of_left_out(np.asarray(group)) for group in self.trainings]
-        sources += [stats.of_items(added) for added in self._kinds()]
+        sources += [stats.of_items(added) for added in self._spread()]
         wider, own = stats.student(self.value, sources, self.n), self.interval
         low, high = self._reaching(wider.low, wider.high)
         return wider._replace(low=np.fmin(low, own.low), high=np.fmax(high, own.high))

@@ -58,6 +58,9 @@ def student(
 ) -> Interval:
     """t, the variances added and their degrees of freedom by Welch and Satterthwaite.
 
+    A source with one degree of freedom (two trainings, two draws) is too rough a variance for that:
+    it brings its own t, and half-widths add in squares.
+
     middle: of the interval, where that is not the value. Not finite where a variance is not.
     """
     middle = value if middle is None else middle
@@ -65,8 +68,12 @@ def student(
     total = variances.sum()
     if not total > 0:  # all items agree, or NaN
         return Interval(value, middle + 0 * total, middle + 0 * total, n)
-    freedom = total**2 / (variances**2 / np.maximum(freedoms, 1)).sum()
-    half = stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(total)
+    rough = freedoms < 2
+    halves = stdtrit(1, (1 + LEVEL) / 2) * np.sqrt(variances[rough])
+    if (known := variances[~rough].sum()) > 0:
+        freedom = known**2 / (variances[~rough] ** 2 / freedoms[~rough]).sum()
+        halves = np.append(halves, stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(known))
+    half = np.sqrt((halves**2).sum())
     return Interval(value, float(middle - half), float(middle + half), n)
 
 

@@ -403,8 +403,10 @@ class Quantity:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """What a ratio could have been at all, its denominator being what it is."""
-        if self.ratio is None or self.ratio[1].plugged <= 0 or not self.ratio[0]._of_answers:
+        """What it could have been at all; of a ratio, its denominator being what it is."""
+        if self.ratio is None:
+            return self._bounds()
+        if self.ratio[1].plugged <= 0 or not self.ratio[0]._of_answers:
             return -np.inf, np.inf
         low, high = self.ratio[0]._bounds()
         return low / self.ratio[1].plugged, high / self.ratio[1].plugged
@@ -425,19 +427,20 @@ class Asked:
     within: float | None = None
     control: Quantity | None = None
     against: str = ""
+    excess: Quantity | None = None
 
     def __bool__(self) -> bool:
         raise TypeError("a check is decided by its interval: yield it")
 
-    def beside(self, control: Quantity, name: str) -> Asked:
+    def beside(self, control: Quantity, name: str, excess: Quantity | None = None) -> Asked:
         """With a control: what the same formula gives where the alleged cause is absent.
 
-        The claim less the control must lie on the demanded side of 0, too. Raises ValueError for a
-        check of equality, which has no side.
+        The claim less the control, or `excess` where that was computed otherwise, must lie on the
+        demanded side of 0, too. Raises ValueError for a check of equality, which has no side.
         """
         if self.within is not None:
             raise ValueError(f"equality has no control: {name}")
-        return replace(self, control=control, against=name)
+        return replace(self, control=control, against=name, excess=excess)
 
 
 def every(asked: Mapping[str, Asked]) -> dict[str, Asked]:
@@ -496,9 +499,11 @@ def stated(interval: Interval, unit: str = "share") -> Quantity:
 
     Raises ValueError where low, value and high are not in this order; NaN is in any.
     """
-    value, low, high, _ = interval
-    if low > value or value > high or low > high:
-        raise ValueError(f"low <= value <= high, not {low:g} <= {value:g} <= {high:g}")
+    value, low, high, n = interval
+    if low > value or value > high or low > high or not n >= 0:
+        raise ValueError(
+            f"low <= value <= high of n >= 0, not {low:g} <= {value:g} <= {high:g} of {n}"
+        )
     return Quantity({}, lambda means: np.array(interval.value), unit, given=interval)
 
 
