@@ -274,6 +274,71 @@ def test_a_ledger_that_is_not_whole_is_found_out():
     assert "naseer2021 occlusion-salient, mini, : no room" in said
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"low": -0.1}, "seen, but -0.1 to 0.4 is not > 0"),
+        ({"verdict": "opposite seen"}, "opposite seen, but 0.2 to 0.4 is > 0"),
+        ({"verdict": "holds"}, "holds without ImageNet"),
+        ({"verdict": "cannot tell"}, "cannot tell, and does not say why"),
+        ({"low": 0.5}, "outside of 0.5 to 0.4"),
+        ({"agree": [9, 4]}, "9 of 4 checks agree"),
+        ({"speaks_for": "these architectures"}, "speaks for architectures by 0 trainings"),
+        ({"demand": "> 0.1"}, "demands > 0.1, its paper's file > 0"),
+        ({"part": "else"}, "parts ['else'], asked ['']"),
+    ],
+)
+def test_a_ledger_that_contradicts_itself_is_found_out(change, said):
+    from ledger import faults
+
+    whole = claims.ledger({"01-occlusion": [claims.judged(finding(0.2, 0.4))]})
+    wrong = json.loads(json.dumps(whole))
+    [edition] = [r["editions"]["mini"] for r in wrong if r["editions"]]
+    edition["parts"][0] |= change
+    assert any(said in fault for fault in faults(wrong))
+
+
+def test_a_claim_that_is_missing_or_there_twice_is_found_out():
+    from ledger import faults
+
+    whole = claims.ledger({})
+    said = list(faults(whole[1:] + whole[-1:]))
+    assert f"{whole[0]['paper']} {whole[0]['claim']}: missing" in said
+    assert f"{whole[-1]['paper']} {whole[-1]['claim']}: 2 times" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"demand": "within -0.02"}, "a margin is above 0"),
+        ({"demand": "within 0"}, "a margin is above 0"),
+        ({"demand": "> 0.50"}, "a plain number"),
+        ({"demand": "> -0"}, "a plain number"),
+        ({"demand": "within 0.02", "control": "noise"}, "equality has no control"),
+        ({"control": ""}, "are texts"),
+        ({"quantity": None}, "are texts"),
+        ({"every": ["one"]}, "two or three names"),
+        ({"every": "ViT"}, "two or three names"),
+        ({"every": ["a", "b", "c", "d"]}, "two or three names"),
+        ({"only": "imagnet"}, "only imagenet"),
+        ({"speaks": "architecturs"}, "networks or architectures"),
+        ({"known": "photos"}, "known is a list"),
+        ({"known": ["photo"]}, "known is a list"),
+    ],
+)
+def test_a_check_that_contradicts_itself_is_refused(change, said):
+    entry = {"id": "some", "primary": [{"quantity": "gap", "demand": "> 0"} | change]}
+    with pytest.raises(claims.ClaimError, match=said):
+        claims.primaries(entry)
+
+
+def test_more_variants_than_a_claim_names_are_no_check_of_it():
+    check = measured("a", stated(0.2, 0.4) > 0)
+    found = Finding("naseer2021", "occlusion-salient", Run("mini"), {"": [[check, check]]})
+    with pytest.raises(claims.ClaimError, match="the page asks it of a, a"):
+        claims.judged(found)
+
+
 def test_the_schema_refuses_what_is_no_ledger():
     record = claims.ledger({})[0]
     for wrong in ({"verdict": "inconclusive"}, {"edition": "toy"}, {"extra": 1}):

@@ -165,7 +165,7 @@ def _read(place: Path) -> dict[str, Any]:
         ) from None
     known = isinstance(state, dict) and {*_OF_STATE} <= set(state)
     fits = known and all(isinstance(state[k], v) for k, v in _OF_STATE.items())
-    if not fits or not is_whole(state):
+    if not fits or "seal" not in state or not is_whole(state):
         raise RecordError(f"{place / 'state.json'} is not what was recorded{_HEAL}")
     have, kept = _hashes(place), state["files"]
     if changed := sorted(name for name in {*have, *kept} if have.get(name) != kept.get(name)):
