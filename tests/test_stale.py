@@ -239,6 +239,31 @@ def test_a_further_set_lies_where_the_reader_is(place, folder, monkeypatch):
     assert "images in mine" in page.parts
 
 
+def test_folders_and_weights_that_are_called_alike_count_each(place, tmp_path):
+    """As /a/val and /b/val are, or best.pth of two trainings."""
+    path = place / "notebooks" / "01-first.md"
+    path.write_text(
+        path.read_text().replace('hard = "stimuli"', 'hard = "stimuli"\nteacher = "mini/vit-0"')
+    )
+    sets = [tmp_path / name / "val" / "n01440764" / "x.bmp" for name in "ab"]
+    nets = [tmp_path / name / "best.pth" for name in "ab"]
+    for file in (*sets, *nets):
+        photograph(file.with_suffix(".bmp"), 0)
+        file.with_suffix(".bmp").rename(file)
+    images, weights = (
+        [str(file.parents[up]) for file in files] for files, up in ((sets, 1), (nets, 0))
+    )
+    given = dict(zip(("images", "hard"), images, strict=True))
+    given |= {
+        key: f"timm/resnet18={one}/best.pth"
+        for key, one in zip(("models", "teacher"), weights, strict=True)
+    }
+    for k, file in enumerate((*sets, *nets)):
+        assert reason(place, given, tmp_path / f"page{k}") == ""
+        pixel(file)
+        assert reason(place, given, tmp_path / f"page{k}").startswith("changed: ")
+
+
 def test_a_moved_folder_is_not_measured_again(folder):
     assert shown(data.load(folder)) == 4
     elsewhere = folder.rename(folder.with_name("elsewhere"))

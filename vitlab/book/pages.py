@@ -8,11 +8,12 @@ import json
 import math
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -538,19 +539,25 @@ def _weight_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
         if any(fnmatch.fnmatchcase(model, name) for name in wanted):
             about = {key: value for key, value in record.items() if key != "curve"}
             parts[f"weights of {model}"] = digest(about, _content(ZOO / record["file"]))
-    for name in names:
+    for name in dict.fromkeys(names):
         if name.startswith(("timm/", "hf-hub:")) and (commit := _cached(name)):
             parts[f"hub revision of {name}"] = commit
         kind, path = _path_in(name)
         here = Path(path) if path else None
         if here and here.is_file():
-            parts[f"weights {kind}{here.name}"] = sha256(here)
+            parts[_another(f"weights {kind}{here.name}", parts)] = sha256(here)
         elif here and here.is_dir():  # in timm's format: config.json beside the weights
             files = sorted(file for file in here.rglob("*") if file.is_file())
-            parts[f"weights {kind}{here.name}"] = digest(
+            parts[_another(f"weights {kind}{here.name}", parts)] = digest(
                 *(f"{file.relative_to(here)} {sha256(file)}" for file in files)
             )
     return parts
+
+
+def _another(name: str, parts: Container[str]) -> str:
+    """A name for a further part: two folders or files of weights may be called alike."""
+    numbered = (f"{name} ({k})" for k in count(2))
+    return next(one for one in chain([name], numbered) if one not in parts)
 
 
 def _cached(model: str) -> str:
@@ -573,7 +580,8 @@ def _image_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
     named |= {text for text in literals if datasets.is_set(text)}
     for part in sorted(named):
         if Path(part).is_absolute() and Path(part).is_dir():
-            parts[f"images in {Path(part).name}"] = contents.fingerprint(Path(part))
+            name = _another(f"images in {Path(part).name}", parts)
+            parts[name] = contents.fingerprint(Path(part))
         elif datasets.is_set(part):
             name = datasets.set_name(part)
             subsets = sorted((datasets.manifests_folder() / "subsets").glob(f"{name}-*.txt"))
