@@ -169,6 +169,9 @@ def test_what_is_transparent_is_seen_on_white(tmp_path):
     ]:
         images = data.load(one_class(tmp_path, "rgba.png", picture, **how))
         assert (np.asarray(images.picture(0)) == 255).all()
+    deep = Image.fromarray(np.full((4, 4), 33000, np.uint16))
+    images = data.load(one_class(tmp_path, "rgba.png", deep, transparency=33000))
+    assert (np.asarray(images.picture(0)) == 255).all()
     images = data.load(one_class(tmp_path, "rgba.png", Image.new("RGBA", (4, 4), (1, 2, 3, 255))))
     assert np.asarray(images.picture(0))[0, 0].tolist() == [1, 2, 3]
 
@@ -233,15 +236,17 @@ def test_a_damaged_file_is_read_or_named_before_anything_is_computed(tmp_path, f
         data.load(tmp_path)
 
 
+def png(side, rows, depth=8, kind=2):
+    """A PNG file whose checksums are right, whatever its rows hold."""
+    content = b"\x89PNG\r\n\x1a\n"
+    about = side.to_bytes(4, "big") * 2 + bytes([depth, kind, 0, 0, 0])
+    for name, part in [(b"IHDR", about), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]:
+        checksum = zlib.crc32(name + part).to_bytes(4, "big")
+        content += len(part).to_bytes(4, "big") + name + part + checksum
+    return content
+
+
 def test_bombs_and_foreign_files_are_named(tmp_path):
-    head = b"".join(
-        len(part).to_bytes(4, "big") + kind + part + zlib.crc32(kind + part).to_bytes(4, "big")
-        for kind, part in [
-            (b"IHDR", (20000).to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])),
-            (b"IDAT", zlib.compress(bytes(2501 * 20000))),
-            (b"IEND", b""),
-        ]
-    )
     texts = PngImagePlugin.PngInfo()
     texts.add_text("k", "x" * (2 << 20), zip=True)
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
@@ -250,7 +255,11 @@ def test_bombs_and_foreign_files_are_named(tmp_path):
     grey = io.BytesIO()
     Image.fromarray(np.ones((4, 4), np.float32)).save(grey, "TIFF")
     for content, message in [
-        (b"\x89PNG\r\n\x1a\n" + head, "is too large: .*400000000 pixels"),
+        (png(20000, bytes(2501 * 20000), 1, 0), "is too large: .*400000000 pixels"),
+        (png(10, bytes(310)[:150]), "cannot be read: image file is truncated"),
+        (png(10, b""), "cannot be read: image file is truncated"),
+        (png(10, b"\t" * 310), "cannot be read: unrecognized data"),
+        (png(2, bytes(6), 8, 3), "cannot be read: AssertionError"),  # colours of no palette
         (file_of("PNG", pnginfo=texts), "cannot be read: .*too large"),
         (file_of("PNG", icc_profile=bytes(2 << 20)), "cannot be read: .*too large"),
         (b"P6\nxx 7\n255\n" + bytes(100), "cannot be read"),
@@ -441,9 +450,12 @@ def test_a_file_in_the_folder_tells_the_classes(photo_folder, name):
     images = data.load(photo_folder)
     of = {id_.split("/")[0]: label for id_, label in images.table[["id", "label"]].values}
     assert of == {"my fish": 0, "other": 1}
-    labels.write_text("my fish n01440764\nother 1000\n")
-    with pytest.raises(data.DataError, match=rf"{name}, line 2: 'other 1000'"):
-        data.load(photo_folder)
+    labels.write_text("my fish tench\nother\tgreat white shark\n")
+    assert {*data.load(photo_folder).labels.tolist()} == {0, 2}
+    for wrong in ("1000", "-1", "1.0", "crane", "tnech", ""):  # crane is the name of two classes
+        labels.write_text(f"my fish n01440764\nother {wrong}\n")
+        with pytest.raises(data.DataError, match=rf"{name}, line 2: 'other ?{wrong}'"):
+            data.load(photo_folder)
     labels.write_text("my fish n01440764\n")
     with pytest.raises(data.DataError, match=r"lacks these class folders: other"):
         data.load(photo_folder)
@@ -487,6 +499,8 @@ def test_a_list_of_ids_chooses_images(photo_folder, tmp_path, root):
         data.load(photo_folder, subset="imagenet-sample-images-500")
     with pytest.raises(data.DataError, match="no known list; nearest: imagenet-sample-images-500"):
         data.load(photo_folder, subset="imagenet-sample")
+    with pytest.raises(data.DataError, match="subset '' is no file and no known list"):
+        data.load(photo_folder, subset="")
     with pytest.raises(data.DataError, match="stimuli have no lists"):
         data.load("stimuli", subset="imagenet-sample-images-500")
 

@@ -444,6 +444,12 @@ class Evil:
         (lambda s: s.pop("layer1.0.conv1.weight"), r"1 missing \(layer1.0.conv1.weight\)"),
         (lambda s: s.update(extra=torch.ones(1)), r"1 unexpected \(extra\)"),
         (lambda s: s.update({"bn1.bias": torch.ones(7)}), r"of another shape \(bn1.bias \(7,\)"),
+        (
+            lambda s: s.update({"bn1.bias": s["bn1.bias"].to(torch.int8)}),
+            r"of another kind \(bn1.bias torch.int8 for torch.float32\)",
+        ),
+        (lambda s: s.update({"bn1.bias": s["bn1.bias"] * 1j}), "of another kind .*torch.complex64"),
+        (lambda s: s.update({"bn1.bias": s["bn1.bias"].to_sparse()}), "does not fit .*bn1.bias"),
         (lambda s: s.update(note="text"), "holds no state dict"),
         (lambda s: s.update(code=Evil()), "cannot be read safely .*save net.state_dict"),
     ],
@@ -579,6 +585,18 @@ def test_outputs_must_be_the_classes():
     with pytest.raises(ModelError, match=r"gives \(1, 10\), not logits \[1, 1000\]"):
         models.wrap(Own(10), CLASSIC)
     assert models.wrap(Own(16), CLASSIC, classes="stimuli").classes == "stimuli"
+    for wrong, said in [
+        (lambda x: x.long(), r"\(1, 1000\) of torch.int64, not logits"),
+        (lambda x: x * 1j, r"\(1, 1000\) of torch.complex64, not logits"),
+        (lambda x: {"logits": x}, "gives dict, not logits"),
+        (lambda x: x * float("nan"), "answers an image with NaN or infinity"),
+        (lambda x: 1 / 0, "division by zero"),
+    ]:
+        with pytest.raises(ModelError, match=said):
+            models.wrap(Head(Calls(wrong)), CLASSIC)
+    for what in (None, lambda x: x):
+        with pytest.raises(ModelError, match=r"a network is a torch\.nn\.Module, not"):
+            models.wrap(what, CLASSIC)
 
 
 def test_what_is_another_model_has_another_identity():
@@ -796,6 +814,15 @@ class Head(torch.nn.Module):
         return self.behind(self.linear(4 * x.mean((2, 3))))
 
 
+class Calls(torch.nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def forward(self, x):
+        return self.what(x)
+
+
 class Always(torch.nn.Module):
     def forward(self, x):
         return torch.nn.functional.dropout(x, 0.5, training=True)
@@ -850,6 +877,28 @@ def test_what_is_downloaded_in_place_of_weights_is_told(tmp_path, file, content,
     (tmp_path / file).write_text(content)
     with pytest.raises(ModelError, match=rf"{file} is a .*{message}|{file} {message}"):
         models.load(f"timm/resnet10t={tmp_path / file}")
+
+
+CONFIGS = [
+    "", "[]", "1", "{", '{"architecture": 1}', '{"architecture": ["x"]}', "{}", "null",
+    *(f'{{"architecture": "resnet10t", "num_classes": 16, {more}}}' for more in (
+        '"pretrained_cfg": 1', '"pretrained_cfg": {"input_size": "x"}', '"model_args": [1]',
+        '"pretrained_cfg": {"input_size": [1, 64, 64]}', '"label_names": 7',
+        '"label_names": {"a": 1}', '"label_names": [["a"]]',
+        '"pretrained_cfg": {"std": [0, 0, 0]}', '"pretrained_cfg": {"crop_pct": "x"}',
+        '"pretrained_cfg": {"interpolation": "magic"}', '"pretrained_cfg": {"mean": "x"}',
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", CONFIGS)
+def test_a_configuration_of_any_form_is_refused_by_its_models_name(tmp_path, trained, text):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    save_file(trained.state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ModelError, match="theirs"):
+        models.load(f"local-dir:{folder}", "cpu")
 
 
 def labelled(outputs, names):

@@ -143,20 +143,20 @@ def _whatever(path: Path) -> tuple[str, str]:
 def problem(path: Path, content: bytes) -> str:
     """What is wrong with an image file; empty if nothing is.
 
-    All of it is decoded but PNG files, whose checksums tell as much.
+    All of it is decoded, and of PNG files the checksums are read, too.
     """
     try:
+        if content.startswith(b"\x89PNG"):
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                image.verify()  # after which it cannot be decoded
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.format in ("JPEG", "MPO"):
                 return "" if jpeg.is_whole(content) else f"{path} is truncated"
-            if image.format == "PNG":
-                image.verify()
-            else:
-                as_rgb(image)
+            as_rgb(image)
     except UnidentifiedImageError:
         return f"{path} is not an image ({len(content)} bytes)"
     except Image.DecompressionBombError as error:
         return f"{path} is too large: {error}"
     except Exception as error:  # readers raise all kinds for broken headers
-        return f"{path} cannot be read: {error or type(error).__name__}"
+        return f"{path} cannot be read: {str(error) or type(error).__name__}"
     return ""

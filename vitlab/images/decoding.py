@@ -32,7 +32,7 @@ def decode(path: Path) -> Image.Image:
         if content[:2] == b"\xff\xd8" and jpeg.end(content) < 0 and _whole(content):
             with Image.open(io.BytesIO(content + jpeg.END), formats=FORMATS) as image:
                 return as_rgb(image)
-        raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from None
+        raise DataError(f"{path} cannot be read: {str(error) or type(error).__name__}") from None
 
 
 def _whole(content: bytes) -> bool:
@@ -51,7 +51,8 @@ def as_rgb(image: Image.Image) -> Image.Image:
         if grey.min() < 0 or grey.max() > 65535:
             values = f"{grey.min()} to {grey.max()}"
             raise DataError(f"its pixels go from {values}; save it with 8 or 16 bits a colour")
-        return Image.fromarray(np.round(grey / 257).astype(np.uint8)).convert("RGB")
+        seen = np.where(grey == image.info.get("transparency"), 65535, grey)
+        return Image.fromarray(np.round(seen / 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         above = image.convert("RGBA")
         ground = Image.new("RGBA", above.size, "white")

@@ -188,7 +188,7 @@ def _lines(path: Path) -> list[str]:
 def _listed(files: list[str], subset: str | Path, folder: Path) -> list[str]:
     """The files whose ids stand in a list: a file, or one of ``data_manifests/subsets``."""
     lists = catalogue.manifests_folder() / "subsets"
-    path = Path(subset) if Path(subset).is_file() else lists / Path(subset).with_suffix(".txt").name
+    path = Path(subset) if Path(subset).is_file() else lists / f"{Path(subset).stem}.txt"
     if not path.is_file():
         known = sorted(p.stem for p in lists.glob("*.txt"))
         near = nearest(str(subset), known)
@@ -309,18 +309,21 @@ def _names() -> dict[str, tuple[int, ...]]:
 
 
 def _label_file(path: Path, found: set[str]) -> dict[str, int]:
-    """Labels of the class folders by a file of lines ``folder wnid`` or ``folder index``."""
+    """Labels of the class folders by a file of lines: folder, and wnid, index or class name."""
     wnids = {wnid: i for i, wnid in enumerate(imagenet_wnids())}
     labels: dict[str, int] = {}
     for number, line in enumerate(_lines(path), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        name, _, label = re.sub(r"\s+(?=\S+$)", "\t", line.strip()).partition("\t")
-        place = int(label) if label.isdecimal() else wnids.get(label, len(wnids))
-        if place >= len(wnids):
+        between = r"\s*\t\s*" if "\t" in line.strip() else r"\s+(?=\S+$)"
+        parted = re.split(between, line.strip(), maxsplit=1)
+        name, label = parted if len(parted) == 2 else ("", "")
+        named = _names().get(_plain(label), ())
+        place = int(label) if label.isdecimal() else wnids.get(label, *named[:1] or [len(wnids)])
+        if place >= len(wnids) or (len(named) > 1 and label not in wnids):
             raise DataError(
-                f"{path}, line {number}: {line.strip()!r} is not a folder and its wnid or index "
-                f"from 0 to {len(wnids) - 1}"
+                f"{path}, line {number}: {line.strip()!r} is not a folder and its wnid, index from "
+                f"0 to {len(wnids) - 1} or ImageNet's name of one class, such as tiger_shark"
             )
         if labels.setdefault(name, place) != place:
             raise DataError(f"{path}, line {number}: {name!r} has another label above")

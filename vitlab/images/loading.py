@@ -49,11 +49,11 @@ def load(
     A folder holds a subfolder per class, named by ImageNet's wnids (``n01440764``), by the 16
     categories of Geirhos et al., by indices into ImageNet's 1,000 classes (``0``, ``000``), by
     their names (``great_white_shark``), or by anything that a file ``labels.txt`` or
-    ``classes.txt`` in it gives a wnid or an index (``folder wnid`` a line). It may also be flat,
-    with files that begin with a wnid, or hold one subfolder that is such a folder. Files named like
-    ``cat7-car2.png`` also tell shape and texture. Pictures come as RGB (grey of 16 bits scaled to
-    8, what is transparent seen on white) and, as in published evaluations, are not turned by their
-    EXIF orientation.
+    ``classes.txt`` in it gives a wnid, an index or such a name (``folder wnid`` a line). It may
+    also be flat, with files that begin with a wnid, or hold one subfolder that is such a folder.
+    Files named like ``cat7-car2.png`` also tell shape and texture. Pictures come as RGB (grey of 16
+    bits scaled to 8, what is transparent seen on white) and, as in published evaluations, are not
+    turned by their EXIF orientation.
 
     What is left out (folders below those of classes, pictures of other kinds) is printed.
 

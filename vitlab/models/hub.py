@@ -214,7 +214,9 @@ def _classes_told(name: str, net: nn.Module) -> str:
 
     Outputs of known classes in another order are put into the usual one, in place.
     """
-    told = list(getattr(net, "pretrained_cfg", {}).get("label_names") or [])
+    told = getattr(net, "pretrained_cfg", {}).get("label_names") or []
+    if not isinstance(told, list | tuple) or not all(isinstance(one, str) for one in told):
+        raise ModelError(f"{name}: its label_names are no list of names, but {str(told)[:80]}")
     usual = classes_of(net.num_classes)  # type: ignore[arg-type]
     known = {
         "imagenet": (imagenet_wnids(), timm.data.ImageNetInfo().label_descriptions()),
@@ -224,7 +226,7 @@ def _classes_told(name: str, net: nn.Module) -> str:
     }
     for classes, ways in known.items():
         for order in ways:
-            if told == list(order):
+            if [*told] == [*order]:
                 return classes
             if len({*told}) == len(order) and {*told} == {*order}:
                 _reorder(name, net, [told.index(label) for label in order])
@@ -309,12 +311,12 @@ def _create(name: str, arch: str, repo: str = "", revision: str = "", **more: An
         raise ModelError(
             f"{name} has no config.json in timm's format: {error} is missing"
         ) from None
-    except (RuntimeError, ValueError, SafetensorError, UnpicklingError, TypeError) as error:
+    except Exception as error:  # timm raises all kinds for a config.json that is none of its own
         raise ModelError(f"weights of {name} cannot be used: {_short(error)}") from None
 
 
 def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) < 400 else f"{text[:400]} ..."
 
 
@@ -368,6 +370,12 @@ def _load_checkpoint(wanted: str, path: Path) -> Model:
             for key in ours
             if key in state and state[key].shape != ours[key].shape
         ],
+        # E.g. quantised ones, which would be read as weights of 0 to 255.
+        "of another kind": [
+            f"{key} {state[key].dtype} for {ours[key].dtype}"
+            for key in ours
+            if key in state and ours[key].is_floating_point() > state[key].is_floating_point()
+        ],
     }
     found = [
         f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
@@ -376,7 +384,10 @@ def _load_checkpoint(wanted: str, path: Path) -> Model:
     ]
     if found:
         raise ModelError(f"{path} does not fit timm's {arch}: tensors {'; '.join(found)}")
-    net.load_state_dict(state)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:  # e.g. sparse ones
+        raise ModelError(f"{path} does not fit timm's {arch}: {_short(error)}") from None
     name = f"{wanted}={path.name}"  # a page should not tell folders of a machine
     return from_timm(name, net, f"{wanted} with {path.name} (file sha256 {sha256(path)[:16]})")
 

@@ -47,10 +47,12 @@ def wrap(
 
     The network is set to evaluation mode and its parameters are frozen, in place.
 
-    Raises ModelError for a transform that does not split this way, or whose result is not one
-    square size, for a network whose outputs are not `classes`, for weights that are NaN, and for
-    a network whose answer is random or depends on the batch.
+    Raises ModelError for what is no network, for a transform that does not split this way, or whose
+    result is not one square size, for a network whose outputs are not `classes`, for weights that
+    are NaN, and for a network whose answer is random or depends on the batch.
     """
+    if not isinstance(net, nn.Module):
+        raise ModelError(f"{name}: a network is a torch.nn.Module, not {type(net).__name__}")
     steps, mean, std = _split(transform)
     pictures = v2.Compose([*steps, v2.PILToTensor(), v2.ToPureTensor()])
     noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
@@ -126,18 +128,28 @@ def check_numbers(name: str, net: nn.Module) -> None:
             raise ModelError(f"{name}: its weights are damaged, {place} holds NaN or infinity")
 
 
+def _words(error: Exception) -> str:
+    return str(error) if str(error).count(" ") else f"{type(error).__name__} {error}".strip()
+
+
 @torch.inference_mode()
 def check_steady(model: Model) -> None:
     """Raises ModelError where a model's answer to an image is random or depends on its batch.
 
-    E.g. by dropout that is always on, or BatchNorm without running statistics.
+    E.g. by dropout that is always on, or BatchNorm without running statistics. And where there is
+    no answer at all, or NaN or infinity, as by a configuration whose std is 0.
     """
     noise = np.random.default_rng(0).random((2, 3, model.size, model.size), dtype=np.float32)
     pair = torch.from_numpy(noise)
     try:
+        model.pixels(Image.new("RGB", (2 * model.size, 3 * model.size)))
         together, again, alone = (model.logits(pixels) for pixels in (pair, pair, pair[:1]))
     except Exception as error:  # e.g. built for another size than its configuration tells
-        raise ModelError(f"{model.name} cannot answer images of {model.size} px: {error}") from None
+        raise ModelError(
+            f"{model.name} cannot answer images of {model.size} px: {_words(error)}"
+        ) from None
+    if not together.isfinite().all():
+        raise ModelError(f"{model.name} answers an image with NaN or infinity")
     near = 1e-3 * float(together.abs().max())
     if (together - again).abs().max() > near:
         raise ModelError(f"{model.name} is random: it answers the same image differently each time")
@@ -151,11 +163,15 @@ def _check_outputs(model: Model, image: Tensor) -> None:
     try:
         outputs = model.net(image[None].to(device))
     except Exception as error:  # e.g. BatchNorm that wants several
-        raise ModelError(f"{model.name} cannot answer one image alone: {error}") from error
+        raise ModelError(f"{model.name} cannot answer one image alone: {_words(error)}") from error
     known = {"imagenet": 1000, "imagenet-16": 16, "cifar-10": 10, "stimuli": 16}
     expected = known.get(model.classes)
-    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    shape: object = type(outputs).__name__
     fits = isinstance(outputs, Tensor) and outputs.ndim == 2 and len(outputs) == 1
+    if isinstance(outputs, Tensor):
+        shape = tuple(outputs.shape)
+        if not outputs.is_floating_point():
+            fits, shape = False, f"{shape} of {outputs.dtype}"
     if not fits or (expected and outputs.shape[1] != expected):
         raise ModelError(
             f"{model.name}: one image gives {shape}, not logits [1, {expected or 'classes'}] of "
