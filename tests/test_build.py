@@ -531,9 +531,47 @@ def test_a_recorded_run_stands_on_its_page_and_in_the_ledger(checkout):
     assert entry["verdict"] == "not run", "a run without a check settles nothing"
 
 
+MODELS = '[{"name": "net", "classes": "imagenet", "source": "x"}]'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("state.json", text) for text in ("", "[]", "1", "null", "{}", '{"files": {}}')),
+        *(("models.json", text) for text in ("", "{}", "1", "null", "[1]", '[{"name": "x"}]')),
+        *(("models.json", text) for text in ('["x"]', '[{"name": 1, "classes": 2, "source": 3}]')),
+    ],
+)
+def test_a_damaged_page_is_not_recorded_and_named(checkout, tmp_path, name, text):
+    _, folder = finished(checkout, "01-first")
+    (folder / "models.json").write_text(MODELS)
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=name):
+        recorded.record(checkout / "build", "a-run", tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize(
+    "about",
+    ["", "[]", "1", '{"images": 5}', '{"images": "x of y", "fingerprint": "f"}', "{",
+     '{"images": "5 of y", "fingerprint": [1]}'],
+)  # fmt: skip
+def test_a_damaged_note_of_trials_costs_a_recorded_run_only_that_note(checkout, tmp_path, about):
+    _, folder = finished(checkout, "01-first")
+    (folder / "models.json").write_text(MODELS)
+    (folder / "trials.json").write_text('["k", "good", "a\\u0000b", "../../x"]')
+    good = '{"images": "5 of photos, mine", "fingerprint": "f"}'
+    for key, text in [("k", about), ("good", good)]:
+        (checkout / "build" / "trials" / key).mkdir(parents=True)
+        (checkout / "build" / "trials" / key / "about.json").write_text(text)
+    recorded.record(checkout / "build", "a-run", tmp_path / "kept")
+    kept = json.loads((tmp_path / "kept" / "a-run" / "01-first" / "state.json").read_text())
+    assert kept["image sets"] == [{"name": "photos, mine", "fingerprint": "f", "n": 5}]
+
+
 def test_a_recorded_run_tells_no_folder_of_the_machine(checkout, tmp_path):
     _, folder = finished(checkout, "01-first")
-    (folder / "models.json").write_text(json.dumps([{"name": "net", "classes": "imagenet"}]))
+    (folder / "models.json").write_text(MODELS)
     known = json.loads((folder / "state.json").read_text())
     known["settings"] = {"images": "/home/ann/photos", "models": "timm/x=/home/ann/w.pth", "n": 3}
     (folder / "state.json").write_text(json.dumps(known))
@@ -617,6 +655,14 @@ def test_make_sets_up_again_for_another_content_or_place_alone(root, tmp_path):
     assert stamp(moved) not in ([], [first])
 
 
+# What is known of a good run, beside what it depends on.
+STATE = {
+    "key": "", "parts": {}, "seconds": 1.5, "peak_mb": 9, "finished": "today",
+    "machine": "a machine", "commit": "abc", "versions": "Python 3", "reason": "never run",
+    "settings": {}, "files": {},
+}  # fmt: skip
+
+
 # --- what a run depends on ----------------------------------------------------------------------
 
 
@@ -662,7 +708,7 @@ def test_a_change_re_runs_exactly_the_pages_that_use_what_changed(root, library)
     old = {**page.parts, "vitlab/conditions/cutout.py": "another"}
     folder = library.parent / "page"
     folder.mkdir()
-    (folder / "state.json").write_text(json.dumps({"parts": old, "files": {}}))
+    (folder / "state.json").write_text(json.dumps(STATE | {"parts": old}))
     assert build.reason_to_run(page, folder) == "changed: vitlab/conditions/cutout.py"
 
 
@@ -784,11 +830,7 @@ def finished(place, name, outputs=()):
     nbformat.write(notebook, folder / "page.ipynb")
     (folder / "table.csv").write_text("n\n3\n")
     (folder / "claims" / "a.b.json").write_text("{}")
-    state = {
-        "key": page.key, "parts": page.parts, "seconds": 1.5, "peak_mb": 9, "finished": "today",
-        "machine": "a machine", "commit": "abc", "versions": "Python 3", "reason": "never run",
-        "settings": {}, "files": build._files(folder),
-    }  # fmt: skip
+    state = STATE | {"key": page.key, "parts": page.parts, "files": build._files(folder)}
     (folder / "state.json").write_text(json.dumps(state))
     return page, folder
 
@@ -827,6 +869,17 @@ def test_a_damaged_state_means_never_run(checkout, text):
     (folder / "state.json").write_text(text)
     assert build.reason_to_run(page, folder) == "never run"
     assert build.read_state(folder) == {}
+
+
+@pytest.mark.parametrize("name", [name for name in STATE if name != "peak_mb"])
+def test_a_state_that_lacks_what_pages_show_means_never_run(checkout, name):
+    page, folder = finished(checkout, "01-first")
+    known = json.loads((folder / "state.json").read_text())
+    for other in ({k: v for k, v in known.items() if k != name}, known | {name: [1]}):
+        (folder / "state.json").write_text(json.dumps(other))
+        assert build.reason_to_run(page, folder) == "never run"
+    (folder / "state.json").write_text(json.dumps(known))
+    assert build.reason_to_run(page, folder) == ""
 
 
 def test_a_swap_that_was_stopped_loses_nothing(tmp_path):

@@ -16,7 +16,7 @@ from test_build import checkout, quick, write  # noqa: F401  a fixture
 
 from vitlab import claims, files, models
 from vitlab import images as data
-from vitlab.book import build, pages, recorded
+from vitlab.book import build, front, pages, recorded
 from vitlab.conditions import CLEAN, patchdrop
 from vitlab.models import Model, zoos
 from vitlab.statistics import Interval, mean
@@ -301,6 +301,67 @@ def test_a_damaged_recorded_run_is_named_and_the_book_goes_on(book, capsys, how)
     assert [one["run"] for one in recorded.runs("01-first", where.parents[1])] == ["a-run"]
 
 
+ODD = [
+    b"", b"[]", b"1", b"null", b"{}", b"[1]", b"\xff\xfe", b'{"paper": 1}', b'[{"name": 1}]',
+    b'{"paper": "naseer2021", "claim": "occlusion-salient", "evidence": {}}',
+    b'{"paper": "naseer2021", "claim": "occlusion-salient", "evidence": '
+    b'{"run": ["x"], "parts": {"": [[{}]]}, "facts": [[1]], "remarks": 1}}',
+]  # fmt: skip
+HEAD = {"paper": "naseer2021", "claim": "occlusion-salient", "edition": "mini", "x": "x", "y": "y"}
+HEAD |= {"chance": None, "lines": {"ViT": [["a", 0.5, 0.4, 0.6, 9]]}}
+HEADS = [
+    *({k: v for k, v in HEAD.items() if k != name} for name in HEAD),
+    *({**HEAD, "lines": lines} for lines in (1, {"a": 1}, {"a": [1]}, {"a": [[1, 2]]})),
+    *({**HEAD, "lines": {"a": [["x", *numbers]]}} for numbers in ("1234", [[]] * 4, [True] * 4)),
+    *({**HEAD, **more} for more in ({"paper": "nobody"}, {"claim": "x"}, {"edition": []})),
+]
+
+
+@pytest.mark.parametrize("name", ["models.json", "table.csv", "headline.json", "claims"])
+def test_a_recorded_run_that_was_made_up_is_named(book, name):
+    """Its hashes are right; whoever wrote them may have written anything."""
+    assert run(book) == 0
+    where = book / "book" / "recorded" / "a-run" / "01-first"
+    shutil.copytree(book / "build" / "pages" / "01-first", where)
+    path = next(where.glob(f"{name}/*.json"), where / name)
+    state = json.loads((where / "state.json").read_text())
+    odd = [*ODD, *(json.dumps(head).encode() for head in HEADS)]
+    for content in odd if name == "headline.json" else ODD:
+        path.write_bytes(content)
+        state = files.sealed({**state, "files": recorded._hashes(where)})
+        (where / "state.json").write_text(json.dumps(state))
+        if name == "table.csv" and content not in (b"", b"\xff\xfe"):
+            continue  # a table is any text
+        if (name, content) != ("models.json", b"[]"):
+            with pytest.raises(ValueError, match=path.name):
+                front.headline(where, recorded.runs("01-first", where.parents[1]))
+
+
+def test_a_page_whose_headline_is_none_is_named_and_the_book_goes_on(book, monkeypatch, capsys):
+    def draw(out, environment):
+        head = HEAD if out.parent.name.startswith("02-second") else {"x": 1}
+        (out / "headline.json").write_text(json.dumps(head))
+
+    quick(monkeypatch, draw)
+    assert run(book) == 1
+    said = capsys.readouterr()
+    assert "FAILED 01-first: " in said.err
+    assert "headline.json is no headline: KeyError: 'y'" in said.err
+    assert "FAILED 02-second" not in said.err
+    assert "ledger: " in said.out
+    drawn = [build._headline(book / "build" / "pages" / name, []) for name in pages.names(book)]
+    assert drawn[0] == []
+    assert drawn[1]
+
+
+def test_any_error_of_the_site_is_told_and_not_thrown(book, monkeypatch, capsys):
+    monkeypatch.setattr(build, "_site", lambda *of: {}["a key"])
+    assert run(book, site=True) == 1
+    assert (
+        "FAILED ledger and site: KeyError: 'a key'; the last ones stay" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("how", NOT_YAML)
 @pytest.mark.parametrize("name", ["book/_toc.yml", "_config.yml"])
 def test_what_the_site_is_made_by_is_named_and_the_pages_are_run(book, capsys, name, how):
@@ -313,6 +374,45 @@ def test_what_the_site_is_made_by_is_named_and_the_pages_are_run(book, capsys, n
     assert "02-second: done" in said.out
     assert f"FAILED ledger and site: {book / name}" in said.err
     assert ("line 2" in said.err) == (how == "half")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("book/_toc.yml", f"root: book/intro\nparts: {parts}") for parts in (
+            "{a: 1}", "[{chapters: null}]", "[{chapters: [x]}]", "[{chapters: [{file: 3}]}]",
+            "[{chapters: [{file: a, sections: 1}]}]", "[{chapters: [{file: a, sections: [b]}]}]",
+        )),
+        *(("_config.yml", f"repository: {value}") for value in ("[1]", "{url: 3}", "text")),
+    ],
+)  # fmt: skip
+def test_what_the_site_is_made_by_may_have_any_form(book, capsys, name, text):
+    (book / name).write_text(text)
+    assert run(book, site=True) == 1
+    assert f"FAILED ledger and site: {book / name}" in capsys.readouterr().err
+
+
+def test_what_editors_and_file_systems_leave_beside_the_sources_is_none(book, own_papers):
+    for place in (book / "notebooks", own_papers):
+        source = sorted(place.iterdir())[0]
+        (place / f".#{source.name}").symlink_to("nobody@host.123")  # Emacs, while it is edited
+        (place / f"._{source.name}").write_bytes(b"\0\5\x16\7")  # macOS
+    assert pages.names(book) == ["01-first", "02-second"]
+    assert run(book) == 0
+    pages.sync(book)
+    assert [path.name for path in (book / "notebooks").glob("*.ipynb")] == [
+        "01-first.ipynb", "02-second.ipynb",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["---\njupytext: [\n---\n# x\n", "```{code-cell}\n:tags: [\n```\n"]
+)
+def test_a_source_that_is_no_notebook_is_named(book, text):
+    (book / "notebooks" / "01-first.md").write_text(text)
+    for read in (run, pages.sync):
+        with pytest.raises(files.FileError, match=r"01-first\.md is no notebook"):
+            read(book)
 
 
 @pytest.mark.parametrize("how", ["empty", "binary"])
@@ -347,6 +447,17 @@ def test_damaged_sizes_are_named(book, how):
     broken(path, how, NOT_YAML)
     with pytest.raises(files.FileError, match=r"profiles\.yml"):
         run(book)
+
+
+@pytest.mark.parametrize(
+    "value", ["{1: 2, a: 3}", "&a [*a]", "[[1]]", "2026-01-01", "!!binary aaaa", "!!set {a}"]
+)
+def test_a_size_of_no_kind_that_a_parameter_has_is_named(book, value):
+    path = book / "notebooks" / "profiles.yml"
+    for text in (f"01-first:\n  mini: {{n: {value}}}\n", f"every page: {{n: {value}}}\n"):
+        path.write_text(text)
+        with pytest.raises(files.FileError, match=r"profiles\.yml: .*: n: .* is no number, text"):
+            run(book)
 
 
 @pytest.fixture
@@ -436,6 +547,46 @@ def test_a_damaged_list_of_trials_stops_pruning_and_names_its_file(tmp_path, how
         return
     with pytest.raises(files.FileError, match=r"trials\.json"):
         listing.prune(tmp_path)
+
+
+IN_THE_WAY = {
+    "file": lambda path, other: path.write_text("x"),
+    "folder": lambda path, other: (path / "inside").mkdir(parents=True),
+    "link": lambda path, other: path.symlink_to(other),
+    "dangling link": lambda path, other: path.symlink_to("nowhere"),
+}
+
+
+@pytest.mark.parametrize("how", IN_THE_WAY)
+def test_whatever_lies_where_a_build_writes_is_cleared_away(book, tmp_path, how):
+    """What a link leads to is somebody's, and stays."""
+    assert run(book) == 0
+    [page], folder = pages.choose(book, ["01-first"], {}), book / "build" / "pages" / "01-first"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "kept").touch()
+    for name in (
+        *("ledger.json", "work", f"work/01-first-{page.key}", f"work/01-first-{'0' * 16}"),
+        *(f"work/01-first-{page.key}/out", "pages/.old-01-first", "pages/01-first"),
+        *(f"pages/01-first/{name}" for name in ("state.json", "failure.json", "table.csv")),
+    ):
+        path = book / "build" / name
+        if path.exists():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        IN_THE_WAY[how](path, other)
+        for _ in range(2):
+            assert run(book) == 0, name
+            assert build.reason_to_run(page, folder) == ""
+            (folder / "state.json").unlink()
+        assert [file.name for file in other.iterdir()] == ["kept"]
+
+
+def test_a_book_without_pages_says_so(book):
+    for path in (book / "notebooks").glob("*.md"):
+        path.unlink()
+    with pytest.raises(pages.PageError, match="notebooks holds no pages"):
+        run(book)
 
 
 # --- what goes wrong while a book is built --------------------------------------------------------

@@ -115,6 +115,13 @@ def test_a_file_that_is_no_manifest_is_named(tmp_path, text):
         catalogue.read(path)
 
 
+def test_what_an_editor_leaves_beside_manifests_is_none(cache):
+    write_manifest(cache)
+    (cache.parent / "manifests" / ".#small.yml").symlink_to("nobody@host")
+    (cache.parent / "manifests" / "._small.yml").write_bytes(b"\0\5\x16\7")
+    assert [*catalogue.manifests()] == ["small"]
+
+
 # --- a server that misbehaves ------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import photograph
 from hypothesis import strategies as st
-from test_build import PAGE, checkout, quick  # noqa: F401  a fixture
+from test_build import PAGE, STATE, checkout, quick  # noqa: F401  a fixture
 
 from vitlab import images as data
 from vitlab import keys
@@ -79,7 +79,7 @@ def reason(place, given, kept):
     [page] = pages.choose(place, ["01-first"], given)
     if not (kept / "state.json").exists():
         kept.mkdir()
-        (kept / "state.json").write_text(json.dumps({"parts": page.parts, "files": {}}))
+        (kept / "state.json").write_text(json.dumps(STATE | {"parts": page.parts}))
     return build.reason_to_run(page, kept)
 
 

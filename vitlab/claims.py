@@ -59,7 +59,7 @@ def papers(folder: Path | None = None) -> dict[str, dict[str, Any]]:
     FileError, with file and line, for what is no YAML.
     """
     folder = folder or papers_folder()
-    paths = sorted(folder.glob("*.yml"))
+    paths = sorted(folder.glob("[!.]*.yml"))
     found = {path.stem: _paper(path, path.stat().st_mtime_ns) for path in paths}
     if not found:
         raise ClaimError(f"no papers in {folder}")
@@ -91,7 +91,7 @@ def paper(name: str) -> dict[str, Any]:
     """
     path = papers_folder() / f"{name}.yml"
     if path.name != f"{name}.yml" or not path.is_file():
-        known = sorted(one.stem for one in papers_folder().glob("*.yml"))
+        known = sorted(one.stem for one in papers_folder().glob("[!.]*.yml"))
         raise ClaimError(f"unknown paper {name!r}{nearest(name, known)}")
     return _paper(path, path.stat().st_mtime_ns)
 

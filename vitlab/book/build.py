@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from vitlab import claims, keys
-from vitlab.book import api, disagreements, front, pages, papers, recorded
+from vitlab.book import api, disagreements, front, pages, papers, recorded, svg
 from vitlab.book import pdf as printer
 from vitlab.book import site as book
 from vitlab.book.pages import Page, read_text
@@ -42,7 +42,6 @@ from vitlab.book.runner import Killed, RunError, Runner, Stopped
 from vitlab.files import (
     FileError,
     digest,
-    is_whole,
     read_json,
     read_yaml,
     restore,
@@ -127,19 +126,22 @@ def build(
                 settled[name] += claims.records(folder) if states[name] else []
                 kept[name] += [] if own else recorded.runs(name, root / "book" / "recorded")
                 settled[name] += [c for run in kept[name] for c in run["claims"]]
+                front.headline(folder, kept[name])
             except (ValueError, OSError) as error:
                 failed.setdefault(name, str(error))
         settings = {"profile": profile, **(parameters or {})} if own else {}
         try:
             records = claims.ledger(settled)
+            if (base / "ledger.json").is_dir():
+                _clear(base / "ledger.json")
             write_json(base / "ledger.json", records)
             counts = {v: sum(r["verdict"] == v for r in records) for v in claims.VERDICTS}
             print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
             if site:
                 with calling(**_names(records) if parameters else {}):
                     _site(root, base, states, records, kept, settings, pdf)
-        except (RuntimeError, ValueError, OSError) as error:  # told last, after its causes
-            failed["ledger and site"] = f"{error}; the last ones stay"
+        except Exception as error:  # told last, after its causes
+            failed["ledger and site"] = f"{_words(error)}; the last ones stay"
     for name, why in failed.items():
         print(f"FAILED {name}: {why}", file=sys.stderr)
     return 1 if failed else 0
@@ -193,9 +195,7 @@ def _state(folder: Path) -> dict[str, Any]:
         state = read_json(folder / "state.json")
     except (OSError, FileError):
         return {}
-    known = isinstance(state, dict) and is_whole(state)
-    whole = known and all(isinstance(state.get(name), dict) for name in ("parts", "files"))
-    return state if whole else {}
+    return state if recorded.is_state(state, parts=dict, reason=str) else {}
 
 
 def damaged(folder: Path, state: dict[str, Any]) -> list[str]:
@@ -241,7 +241,7 @@ def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: s
         print(f"{page.name}: {'running, ' + result.reason if result.reason else 'up to date'}")
         if not result.reason:
             _refresh_prose(page, folder)
-            (folder / "failure.json").unlink(missing_ok=True)
+            _clear(folder / "failure.json")
     stale = [r for r in results if r.reason]
     jobs = max(1, min(jobs, len(stale)))
     environment = _environment(root, max(1, _cores() // jobs), scheduler)
@@ -281,11 +281,16 @@ def _run(
     try:
         for other in (base / "work").glob(f"{glob.escape(page.name)}-{'[0-9a-f]' * 16}"):
             if other != work:
-                shutil.rmtree(other)
+                _clear(other)
+        for place in (base / "work", folder.parent):
+            if not place.is_dir():  # it may well be a link to another disk
+                _clear(place)
+        _clear_unless_folder(work)
+        _clear_unless_folder(work / "out")
         (work / "out").mkdir(parents=True, exist_ok=True)
         for half in (work / "out").rglob(".*.part*"):  # of a run that was killed while it wrote
             half.unlink()
-        notebook = jupytext.read(page.source)
+        notebook = pages.read(page.source)
         jupytext.write(notebook, work / "in.ipynb", fmt="ipynb")
         settable = pages.parameters(notebook)
         parameters = {**page.parameters, "out": os.path.relpath(work / "out", root)}
@@ -305,23 +310,50 @@ def _run(
         shutil.move(work / "run.ipynb", work / "out" / "page.ipynb")
         result.state["files"] = _files(work / "out")
         write_json(work / "out" / "state.json", sealed(result.state))
-        swap(work / "out", folder)
+        _put(work / "out", folder)
         shutil.rmtree(work)
         tqdm.write(f"{page.name}: done in {seconds:.0f} s, {peak} MB at most")
     except Stopped as stopped:
         result.error = str(stopped)
     except Exception as error:  # whatever it is, it is this page's, and the others go on
-        known = isinstance(error, RunError | OSError)
         hint = _when_killed(page, settable) if isinstance(error, Killed) else ""
-        result.error = f"{error}{hint}" if known else f"{type(error).__name__}: {error}"
+        result.error = f"{_words(error)}{hint}"
         seconds = round(time.monotonic() - started)
         tqdm.write(f"{page.name}: failed after {seconds} s", file=sys.stderr)
         failure = {"error": result.error, "time": datetime.now(UTC).isoformat(timespec="seconds")}
         try:
+            _clear_unless_folder(folder)
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "failure.json", failure)
         except OSError as second:  # a full disk; the other pages go on
             print(f"{page.name}: nor could this be written down: {second}", file=sys.stderr)
+
+
+def _clear(place: Path) -> None:
+    """Remove what is there, of whatever kind."""
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
+
+
+def _clear_unless_folder(place: Path) -> None:
+    """Remove what is no folder of this build's own; what a link leads to stays."""
+    if place.is_symlink() or not place.is_dir():
+        _clear(place)
+
+
+def _put(new: Path, place: Path) -> None:
+    """`swap`, whatever lies in the place."""
+    _clear_unless_folder(place)
+    _clear_unless_folder(place.with_name(f".old-{place.name}"))
+    swap(new, place)
+
+
+def _words(error: Exception) -> str:
+    """An error's message; where it is none of ours or of a file, with its kind."""
+    ours = isinstance(error, RunError | SiteError | printer.PdfError | ValueError | OSError)
+    return str(error) if ours else f"{type(error).__name__}: {error}"
 
 
 def _when_killed(page: Page, settable: Container[str]) -> str:
@@ -381,7 +413,7 @@ def _refresh_prose(page: Page, folder: Path) -> None:
     code = [c for c in ran.cells if c.cell_type == "code" and not _injected(c)]
     outputs = iter(code)
     cells = []
-    for cell in jupytext.read(page.source).cells:
+    for cell in pages.read(page.source).cells:
         if cell.cell_type == "code":
             old = next(outputs)
             cell.update(outputs=old.outputs, execution_count=old.execution_count)
@@ -462,7 +494,7 @@ def _site(
         records = [record for record in records if record["page"]]
     differs = book.deviations(read_text(root / "book" / "deviations.md"))
     # Of a page that never ran well nothing is shown.
-    panels = {n: front.headline(f, kept[n]) if states[n] else [] for n, f in folders.items()}
+    panels = {n: _headline(f, kept[n]) if states[n] else [] for n, f in folders.items()}
     for name, folder in folders.items():
         notebook = book.staged_page(
             name,
@@ -549,9 +581,19 @@ def _site(
             table.to_csv(built / "data" / name / "headline.csv", index=False)
     if pdf:
         printer.write(built, _in_order(toc), built / printer.NAME)
-    swap(built, site)
+    _put(built, site)
+    if stamp_file.is_dir():
+        _clear(stamp_file)
     write_text(stamp_file, _stamp(stamp, site))
     print(f"site: {site / 'index.html'}")
+
+
+def _headline(folder: Path, kept: Sequence[Mapping[str, Any]]) -> list[svg.Panel]:
+    """A page's headline; none where it cannot be read, which `build` has told."""
+    try:
+        return front.headline(folder, kept)
+    except (ValueError, OSError):
+        return []
 
 
 def _toc(root: Path) -> dict[str, Any]:
@@ -559,9 +601,11 @@ def _toc(root: Path) -> dict[str, Any]:
     path = root / "book" / "_toc.yml"
     toc = read_yaml(path)
     try:
-        named = [one["file"] for part in toc["parts"] for one in part["chapters"]]
+        chapters = [one for part in toc["parts"] for one in part["chapters"]]
+        below = [one for chapter in chapters for one in chapter.get("sections", [])]
+        named = [one["file"] for one in [*chapters, *below]]
         whole = all(isinstance(name, str) for name in [toc["root"], *named])
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
         raise FileError(f"{path} is no table of contents: root, and parts with chapters of files")

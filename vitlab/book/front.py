@@ -14,7 +14,7 @@ import pandas as pd
 
 from vitlab import claims
 from vitlab.book import svg
-from vitlab.files import read_json
+from vitlab.files import FileError, read_json
 from vitlab.markup import EDITIONS, Markup, inert, render, sentence
 
 Row = dict[str, Any]  # a claim of the ledger, with what its line in a table needs
@@ -256,13 +256,29 @@ def _read(folder: Path, run: str) -> svg.Panel | None:
     if not path.exists():
         return None
     h = read_json(path)
+    try:
+        return _panel(h, run)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FileError(f"{path} is no headline: {type(error).__name__}: {error}") from None
+
+
+def _panel(h: Mapping[str, Any], run: str) -> svg.Panel:
     about = {key: h[key] for key in ("x", "y", "chance", "paper", "claim")}
+    claims.claim(h["paper"], h["claim"])
     named = f", run {run}" if run not in ("", h["edition"]) else ""
     lines = {
-        series: [[_words(place), *numbers] for place, *numbers in points]
+        series: [[_words(place), *_numbers(*numbers)] for place, *numbers in points]
         for series, points in h["lines"].items()
     }
-    return svg.Panel(f"{EDITIONS[h['edition']]}{named}", lines, **about)
+    return svg.Panel(f"{EDITIONS.get(h['edition'], h['edition'])}{named}", lines, **about)
+
+
+def _numbers(value: float, low: float, high: float, n: int, *remark: str) -> list[Any]:
+    """The numbers of a headline's point. Raises TypeError for what is none."""
+    for one in (value, low, high, n):
+        if one is not None and (isinstance(one, bool) or not isinstance(one, int | float)):
+            raise TypeError(f"{one!r} is no number")
+    return [value, low, high, n, *map(str, remark)]
 
 
 def _words(place: Any) -> Any:

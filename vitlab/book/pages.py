@@ -12,6 +12,7 @@ from collections.abc import Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from glob import escape
 from importlib import metadata
 from itertools import chain, count
 from pathlib import Path
@@ -75,9 +76,24 @@ def read_text(path: Path) -> str:
         raise FileError(f"{path} is not text: {error}") from None
 
 
+def read(source: Path) -> nbformat.NotebookNode:
+    """A page's notebook, from its .md. Raises FileError, with the file, for what holds none."""
+    if not read_text(source).strip():  # and jupytext does not name a file that is no text
+        raise FileError(f"{source} is empty")
+    try:
+        return jupytext.read(source)
+    except Exception as error:  # of YAML, of MyST, and others
+        raise FileError(f"{source} is no notebook: {' '.join(str(error).split())}") from None
+
+
 def names(root: Path) -> list[str]:
     """The names of all pages, in the book's order."""
-    return sorted(path.stem for path in (root / "notebooks").glob("*.md"))
+    return [path.stem for path in _sources_of(root)]
+
+
+def _sources_of(root: Path) -> list[Path]:
+    """The pages' files; hidden ones are an editor's or a file system's."""
+    return sorted((root / "notebooks").glob("[!.]*.md"))
 
 
 def choose(
@@ -103,6 +119,8 @@ def choose(
             if wanted:
                 raise PageError(str(error)) from None
             problems.append(str(error))
+    if not known:
+        raise PageError(f"{root / 'notebooks'} holds no pages")
     if not chosen:  # no page knows it: most likely mistyped
         raise PageError(problems[0])
     for problem in problems:
@@ -152,7 +170,8 @@ def config(root: Path) -> dict[str, Any]:
     found = read_yaml(path)
     if not isinstance(found, dict):
         raise FileError(f"{path} is not a mapping of settings to values")
-    if not isinstance(found.get("repository") or {}, dict):
+    repository = found.get("repository") or {}
+    if not isinstance(repository, dict) or not isinstance(repository.get("url") or "", str):
         raise FileError(f"{path}: repository is not a mapping with url")
     return found
 
@@ -185,7 +204,7 @@ def notebook_for_colab(source: Path, address: str = "") -> nbformat.NotebookNode
 
     address: the repository's, from where a notebook that is opened alone installs vitlab.
     """
-    notebook = jupytext.read(source)
+    notebook = read(source)
     install = _INSTALL.format(source=json.dumps(f"git+{address}" if address else ""))
     tags = {"tags": ["setup", "remove-cell"]}
     notebook.cells.insert(1, new_code_cell(install, metadata=tags))
@@ -222,7 +241,7 @@ def sync(root: Path) -> None:
 
     Raises PageError, before anything is written, where an .ipynb was edited by hand.
     """
-    sources = sorted((root / "notebooks").glob("*.md"))
+    sources = _sources_of(root)
     for source in filter(edited, sources):
         pair = source.with_suffix(".ipynb").name
         raise PageError(
@@ -236,9 +255,7 @@ def sync(root: Path) -> None:
 
 def _page(root: Path, name: str, overrides: dict[str, str], profile: str) -> Page:
     source = root / "notebooks" / f"{name}.md"
-    if not read_text(source).strip():  # and jupytext does not name a file that is no text
-        raise FileError(f"{source} is empty")
-    notebook = jupytext.read(source)
+    notebook = read(source)
     try:
         defaults = parameters(notebook)
     except SyntaxError as error:
@@ -454,7 +471,7 @@ def _parts(
     for paper in sorted(set(re.findall(r'settles?\(\s*"(\w+)"', text))):
         parts[f"papers/{paper}.yml"] = _asked(paper)
     if "recorded" in used:
-        files = sorted((root / "book" / "recorded").glob(f"*/{name}/**/*.*"))
+        files = sorted((root / "book" / "recorded").glob(f"*/{escape(name)}/**/*.*"))
         parts["recorded runs"] = digest(*(f"{path.name} {sha256(path)}" for path in files))
     return parts
 

@@ -49,7 +49,20 @@ def pages(where: Path | None = None) -> dict[str, dict[str, dict[str, Any]]]:
                     f"{where}: {page}: {profile!r} is no profile with parameters; "
                     f"profiles: {', '.join(PROFILES)}"
                 )
+        for values in section.values() if page != EVERY else [section]:
+            for key, value in values.items():
+                if not isinstance(key, str) or not _is_plain(value):
+                    raise FileError(
+                        f"{where}: {page}: {key}: {str(value)[:80]!r} is no number, text, or list "
+                        "of these"
+                    )
     return dict(found)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(one, str | int | float) for one in value)
+    return value is None or isinstance(value, str | int | float)
 
 
 def sizes(page: str, where: Path | None = None) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,8 @@ commit, versions, device, time). The hash of every kept file stands in ``state.j
 from __future__ import annotations
 
 import glob
+import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from vitlab import claims
-from vitlab.files import is_whole, read_json, restore, sealed, sha256, swap, write_json
+from vitlab.files import FileError, is_whole, read_json, restore, sealed, sha256, swap, write_json
 from vitlab.markup import placeless
 
 LARGEST = 200_000  # bytes of a table that is kept
@@ -53,6 +55,8 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
         if (page / "failure.json").exists():
             raise RecordError(f"the last run of {page.name} in {build} failed; build it again")
         state = read_json(page / "state.json")
+        if not is_state(state):
+            raise RecordError(f"{page / 'state.json'} is not what a run left; build it again")
         if lost := [n for n, known in state["files"].items() if _sha256(page / n) != known]:
             raise RecordError(
                 f"{page.name} in {build} is not as its run left it: {', '.join(lost)} differ; "
@@ -130,18 +134,23 @@ def _image_sets(page: Path, store: Path) -> list[dict[str, Any]]:
 
     most: dict[tuple[str, str], int] = {}
     for key in read_asked(page):
-        path = store / key / "about.json"
-        about = read_json(path) if path.exists() else {}
-        n, of, name = about.get("images", "").partition(" of ")
-        if of and "fingerprint" in about:
-            found = name, about["fingerprint"]
-            most[found] = max(int(n), most.get(found, 0))
+        try:
+            about = read_json(store / key / "about.json")
+        except (OSError, ValueError):  # a key may be any text, and the store is no record
+            continue
+        known = isinstance(about, dict) and isinstance(about.get("fingerprint"), str)
+        if known and (said := re.fullmatch(r"(\d{1,15}) of (.+)", str(about.get("images")))):
+            found = said[2], about["fingerprint"]
+            most[found] = max(int(said[1]), most.get(found, 0))
     return [{"name": name, "fingerprint": f, "n": n} for (name, f), n in sorted(most.items())]
 
 
 def _models(page: Path) -> list[dict[str, Any]]:
     path = page / "models.json"
-    return read_json(path) if path.exists() else []
+    models = read_json(path) if path.exists() else []
+    if not isinstance(models, list) or not all(_fits(m, _OF_MODEL) for m in models):
+        raise RecordError(f"{path} is no list of models with {', '.join(_OF_MODEL)}{_HEAL}")
+    return models
 
 
 def runs(page: str, where: Path | None = None) -> list[dict[str, Any]]:
@@ -163,23 +172,50 @@ def _read(place: Path) -> dict[str, Any]:
         raise RecordError(
             f"{place / 'state.json'} cannot be read: {error.strerror}{_HEAL}"
         ) from None
-    known = isinstance(state, dict) and {*_OF_STATE} <= set(state)
-    fits = known and all(isinstance(state[k], v) for k, v in _OF_STATE.items())
-    if not fits or "seal" not in state or not is_whole(state):
+    sets = state.get("image sets", []) if isinstance(state, dict) else ""
+    told = isinstance(sets, list) and all(_fits(one, _OF_SET) for one in sets)
+    if not told or not is_state(state) or "seal" not in state:
         raise RecordError(f"{place / 'state.json'} is not what was recorded{_HEAL}")
     have, kept = _hashes(place), state["files"]
     if changed := sorted(name for name in {*have, *kept} if have.get(name) != kept.get(name)):
         raise RecordError(f"{place} is not what was recorded: {', '.join(changed)} differ{_HEAL}")
     run = {"run": place.parent.name, "folder": place, "state": state, "models": _models(place)}
-    claims_ = [claims.judged(claims.read(one)) for one in sorted(place.glob("claims/*.json"))]
-    return {**run, "claims": [{**c, "recorded": run["run"]} for c in claims_]}
+    claims_ = []
+    for path in sorted([*place.glob("*.csv"), *place.glob("claims/*.json")]):
+        try:  # its hash is right, which says nothing of who wrote it
+            if path.suffix == ".csv":
+                pd.read_csv(path)
+            else:
+                claims_.append({**claims.judged(claims.read(path)), "recorded": run["run"]})
+        except (claims.ClaimError, FileError):
+            raise
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            raise RecordError(f"{path} cannot be read: {why[:300]}{_HEAL}") from None
+    return {**run, "claims": claims_}
 
+
+Kinds = dict[str, type | tuple[type, ...]]
 
 _HEAL = "; restore it, or record the run again with vitlab record"
-_OF_STATE: dict[str, type | tuple[type, ...]] = {
+_OF_STATE: Kinds = {
     **dict.fromkeys(("key", "finished", "commit", "versions", "machine"), str),
     **{"seconds": (int, float), "settings": dict, "files": dict},
 }
+_OF_MODEL: Kinds = dict.fromkeys(("name", "classes", "source"), str)
+_OF_SET: Kinds = {"name": str, "fingerprint": str, "n": int}
+
+
+def is_state(state: Any, **more: type | tuple[type, ...]) -> bool:
+    """Whether a value tells of a run what pages show, and is as it was sealed.
+
+    more: the kinds of further entries.
+    """
+    return _fits(state, _OF_STATE | more) and is_whole(state) and math.isfinite(state["seconds"])
+
+
+def _fits(value: Any, kinds: Kinds) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(k), v) for k, v in kinds.items())
 
 
 def table(page: str, name: str, where: Path | None = None) -> pd.DataFrame:

@@ -134,7 +134,7 @@ def manifests() -> dict[str, Manifest]:
 
 @cache
 def _manifests(where: Path) -> dict[str, Manifest]:
-    found = [read(path) for path in sorted(where.glob("*.yml"))]
+    found = [read(path) for path in sorted(where.glob("[!.]*.yml"))]
     return {manifest.name: manifest for manifest in found}
 
 
