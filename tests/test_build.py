@@ -318,6 +318,10 @@ def test_another_build_at_work_is_respected(checkout):
         ({"parameters": {"n": "2026-99-99"}}, "n=2026-99-99 cannot be read; write it like 3"),
         ({"parameters": {"n": "[" * 9999}}, r"n=\[{80} cannot be read"),
         ({"parameters": {"share": "0"}}, "share=0 must be above 0; write it like 0.5"),
+        ({"parameters": {"share": "12:30"}}, "share=12:30 is not of the kind of its default, 0.5"),
+        ({"parameters": {"n": "1:30"}}, "n=1:30 cannot be read; write it like 3"),
+        ({"parameters": {"n": "0x10"}}, "n=0x10 cannot be read; write it like 3"),
+        ({"parameters": {"n": "true"}}, "n=true is not of the kind of its default, 3"),
         ({"parameters": {"share": ".nan"}}, "share=.nan must be above 0"),
         ({"parameters": {"share": ".inf"}}, "share=.inf must be above 0"),
         ({"parameters": {"images": " , "}}, "images= ,  names nothing; write it like 'stimuli'"),
@@ -354,6 +358,16 @@ def test_bad_input_stops_before_anything_is_run(checkout, options, message):
 def test_a_value_is_measured_by_the_known_ones(name, value, known, said):
     found = pages.fault(name, value, known)
     assert found.startswith(said) if said else not found, found
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [("n", "010", 10), ("n", " 5\n", 5), ("share", "1e-3", 0.001), ("share", "1", 1.0)],
+)
+def test_a_number_is_what_it_reads_as(checkout, name, text, value):
+    [page] = pages.choose(checkout, ["01-first"], {name: text})
+    assert page.parameters[name] == value
+    assert type(page.parameters[name]) is type(value)
 
 
 def test_a_copied_page_is_told_before_anything_is_run(checkout):

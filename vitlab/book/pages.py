@@ -313,18 +313,30 @@ def _value(page: str, key: str, text: str, known: list[Any]) -> Any:
     like = next(iter(known), "")
     kind = type(like)
     try:
-        value = text if kind is str else yaml.safe_load(text)
+        value = text if kind is str else _read_value(text, kind)
     except (yaml.YAMLError, ValueError, RecursionError):  # a day such as 2026-99-99, a deep nest
         said = f"cannot be read; write it like {like!r}"
         raise PageError(f"{page}: parameter {key}={text[:80]} {said}") from None
-    if kind is float and type(value) is int:
-        value = float(value)
     if type(value) is not kind:
         said = f"is not of the kind of its default, {like!r}"
     else:
         said = _device_fault(text) if key == "device" else fault(key, value, known)
     if said:
         raise PageError(f"{page}: parameter {key}={text[:80]} {said}")
+    return value
+
+
+def _read_value(text: str, kind: type) -> Any:
+    """A parameter's text as a value: a number as Python reads it, all else as YAML.
+
+    YAML would read 010 as 8, 1:30 as 90 and 1e-3 as text. Raises ValueError for such forms.
+    """
+    if kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    value = yaml.safe_load(text)
+    if isinstance(value, int | float) and type(value) is kind and math.isfinite(value):
+        raise ValueError(f"{text} is no number")
     return value
 
 
@@ -592,7 +604,7 @@ def _image_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
     from vitlab.images import catalogue as datasets
     from vitlab.images import contents
 
-    parts = {}
+    parts: dict[str, str] = {}
     named = {part for text in chosen for part in datasets.several(text)}
     named |= {text for text in literals if datasets.is_set(text)}
     for part in sorted(named):
