@@ -47,7 +47,10 @@ def test_a_model_that_cannot_be_counted_is_named(root, monkeypatch):
     [row] = plan.table(chosen, here=1e9).to_dict("records")
     assert math.isnan(row["hours here"])
     assert row["not counted"] == "hf-hub:someone/something"
-    assert "whose work is unknown: hf-hub:someone/something." in plan.text(chosen)
+    said = plan.text(chosen)
+    assert "whose work is unknown: hf-hub:someone/something." in said
+    assert "NaN" not in said
+    assert "nan" not in said.split()
 
 
 def test_the_plan_of_every_profile_can_be_printed(root, monkeypatch, capsys):
