@@ -226,7 +226,9 @@ def judge(check: Check) -> Answer:
     if room:
         return Answer("cannot tell", f"no room: all at the {room}")
     low, high = check.reach
-    if (check.above is not None and bound >= high) or (check.below is not None and bound <= low):
+    beyond_all = check.above is not None and bound >= high
+    beyond_all |= check.below is not None and bound <= low
+    if low < high and beyond_all:
         return Answer("cannot tell", f"out of reach: it can be {low:.3g} to {high:.3g}")
     word = beyond(check, i)
     if word == "holds" and check.against and check.excess is None:
