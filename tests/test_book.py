@@ -578,6 +578,21 @@ def test_buttons_that_copy_code_have_a_name(tmp_path):
     assert 'aria-label="' in button
 
 
+def test_a_claims_record_lies_in_the_site_as_one_line(tmp_path):
+    """They and the ledger are a tenth of the site; indented it was more than 30 MB."""
+    from vitlab.book.build import _lay
+
+    record, table = {"claim": "ä", "checks": [{"value": 0.5}]}, "a,b\n1,2\n"
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "a.b.json").write_text(json.dumps(record, indent=1))
+    (tmp_path / "table.csv").write_text(table)
+    for path in (tmp_path / "claims" / "a.b.json", tmp_path / "table.csv"):
+        _lay(path, tmp_path / "data" / path.name)
+    text = (tmp_path / "data" / "a.b.json").read_text()
+    assert (json.loads(text), text.count("\n")) == (record, 0)
+    assert (tmp_path / "data" / "table.csv").read_text() == table
+
+
 def test_a_page_without_a_title_is_called_by_its_name_and_keeps_its_code(tmp_path):
     cells = [nbformat.v4.new_code_cell("# a comment\nx = 1")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.ipynb")

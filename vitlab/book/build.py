@@ -569,11 +569,9 @@ def _site(
     _prune(built)
     _name_buttons(built)
     (built / "data").mkdir(exist_ok=True)
-    # As one line: indented, it is a third larger.
-    (built / "data" / "ledger.json").write_text(json.dumps(records, ensure_ascii=False))
+    (built / "data" / "ledger.json").write_text(_in_a_line(records))
     for place, path in beside.items():
-        (built / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, built / place)
+        _lay(path, built / place)
     for name, shown in panels.items():
         if shown:
             (built / "data" / name).mkdir(exist_ok=True)
@@ -645,6 +643,7 @@ def _prune(site: Path) -> None:
         fonts = asked and {"chtml", "fonts"} <= set(path.parts)
         if path.is_file() and path.name not in asked and not fonts:
             path.unlink()
+    (static / "readme.png").unlink(missing_ok=True)  # of the page on the repository
     icons = static / "vendor" / "fontawesome"
     for folder in [*icons.glob("*/js"), *static.glob("locales")]:
         shutil.rmtree(folder)
@@ -678,6 +677,20 @@ def _beside(root: Path, folders: Mapping[str, Path]) -> dict[str, Path]:
     }
     pairs = (root / "notebooks" / f"{name}.ipynb" for name in folders)
     return found | {f"data/{pair.stem}/{pair.name}": pair for pair in pairs if pair.exists()}
+
+
+def _lay(path: Path, place: Path) -> None:
+    """Put a file beside the pages."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".json" and path.parent.name == "claims":
+        place.write_text(_in_a_line(read_json(path)))
+    else:
+        shutil.copy(path, place)
+
+
+def _in_a_line(records: Any) -> str:
+    """JSON as one line: indented, the claims' evidence is a third larger."""
+    return json.dumps(records, ensure_ascii=False)
 
 
 def _finishing() -> list[str]:
