@@ -12,6 +12,7 @@ import check_site
 import nbformat
 import numpy as np
 import pandas as pd
+import pydata_sphinx_theme
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
@@ -707,6 +708,57 @@ def test_text_has_contrast_in_both_themes(root, theme, ground):
         for under in (ground, colours["band"]):
             light, dark = sorted((luminance(colours[name]), luminance(under)), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, under)
+
+
+def browsed(page, *options):
+    """A page as the browser has it after its scripts."""
+    done = subprocess.run(
+        [
+            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
+            *("--virtual-time-budget=3000", *options, page.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    return BeautifulSoup(done.stdout, "html.parser")
+
+
+THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
+LOOKS = """<script>addEventListener("load", () => {
+  const ground = (e) => {
+    for (; e; e = e.parentElement) {
+      const found = getComputedStyle(e).backgroundColor;
+      if (found !== "rgba(0, 0, 0, 0)") return found;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const said = [...document.querySelectorAll(".claim, .claim *")].filter(
+    (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()));
+  document.body.dataset.looks = JSON.stringify(
+    said.map((e) => [e.outerHTML.slice(0, 60), getComputedStyle(e).color, ground(e)]));
+})</script>"""
+
+
+@needs_browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_card_is_legible_on_the_ground_that_the_theme_lays_under_it(tmp_path, root, theme):
+    """The theme's own style sheet counts: in the dark it lays a light ground under outputs."""
+    card = claims.card("naseer2021", "occlusion-random", {"mini": edition()})
+    css = [THEME / "styles" / "pydata-sphinx-theme.css", root / "book" / "static" / "vitlab.css"]
+    styles = "".join(f"<style>{path.read_text()}</style>" for path in css)
+    page = tmp_path / "page.html"
+    page.write_text(
+        f'<html data-theme="{theme}"><meta charset="utf-8">{styles}<body>'
+        '<main class="bd-content"><div class="cell"><div class="cell_output">'
+        f'<div class="output text_html">{card}</div></div></div></main>{LOOKS}</body></html>'
+    )
+    looks = json.loads(browsed(page).body["data-looks"])
+    assert len(looks) > 5
+    for element, *colours in looks:
+        parts = [re.findall(r"\d+", colour)[:3] for colour in colours]
+        text, under = (luminance("#" + "".join(f"{int(c):02x}" for c in p)) for p in parts)
+        light, dark = max(text, under), min(text, under)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (element, colours)
 
 
 # --- the PDF --------------------------------------------------------------------------------------
