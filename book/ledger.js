@@ -9,10 +9,14 @@
     let shown = 0;
     for (const row of rows) {
       const text = row.dataset.text.toLowerCase();
-      const fits = (name) =>
-        name === "edition"
-          ? row.dataset.editions.split(" ").includes(form[name].value)
-          : row.dataset[name] === form[name].value;
+      // A verdict beside an edition is that of its cell, else that of the line.
+      const cell = row.querySelector(`[data-edition="${form.edition?.value}"]`);
+      const fits = (name) => {
+        const wanted = form[name].value;
+        if (name === "verdict") return (cell ?? row).dataset.verdict === wanted;
+        if (name !== "edition") return row.dataset[name] === wanted;
+        return asked.includes("verdict") || row.dataset.editions.split(" ").includes(wanted);
+      };
       row.hidden = !(words.every((word) => text.includes(word)) && asked.every(fits));
       shown += !row.hidden;
     }

@@ -234,14 +234,18 @@ def test_the_front_page_has_a_line_a_claim_and_a_dot_a_claim(records):
 
 
 def test_a_line_says_how_many_statements_agree_and_for_what_they_speak(records):
-    parts = [{"verdict": v, "reason": ""} for v in ("seen", "not seen", "not run", "seen")]
+    parts = [
+        {"part": v, "verdict": v, "reason": ""} for v in ("seen", "not seen", "not run", "seen")
+    ]
     [r] = [r for r in records if r["claim"] == "occlusion-random"]
     ours = {"mini": edition(parts=parts, speaks_for="these networks", known=["miniature"])}
     record = {**r, "editions": ours}
     line = BeautifulSoup(front.claims_of_page([record]), "html.parser").select_one("tbody tr")
     cells = [" ".join(cell.get_text(" ").split()) for cell in line.select(".e")]
-    assert cells[2] == "✓ seen 2 of 3 statements (1 not seen)"
+    assert cells[2] == "✓ seen statements: 2 seen, 1 not seen"
     assert "these networks only" in line.get_text()
+    said = " ".join(line.select_one(".num").get_text().split())
+    assert said.startswith("miniature, n = 100: seen: ViT - CNN: 0.200 [0.100, 0.300] (asked: > 0)")
     assert front.answer(record).endswith(". Its other statements: not seen.")
     told = " ".join(
         BeautifulSoup(front.tally(front.rows([record], "../")), "html.parser").get_text().split()
@@ -252,13 +256,42 @@ def test_a_line_says_how_many_statements_agree_and_for_what_they_speak(records):
     assert "deciding checks were chosen" not in front.tally(front.rows([elsewhere], "../"))
 
 
+def browsed(page, *options):
+    """A page as the browser has it after its scripts."""
+    done = subprocess.run(
+        [
+            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
+            *("--virtual-time-budget=3000", *options, page.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    return BeautifulSoup(done.stdout, "html.parser")
+
+
+def test_a_run_that_could_not_answer_says_why_in_its_cell(records):
+    page = BeautifulSoup(front.ledger(front.rows(records, "../")), "html.parser")
+    line = page.select_one("[id='naseer2021.shape-bias-vit-vs-cnn']")
+    cells = [" ".join(cell.get_text(" ").split()) for cell in line.select(".e")]
+    assert cells == ["· not measured", "· not measured", "○ no verdict : no ViT"]
+    assert line.select(".e")[2]["title"] == "No ViT."
+
+
+def test_a_number_has_its_unit_where_its_name_has_not(records):
+    [r] = [r for r in records if r["claim"] == "occlusion-random"]
+    for unit, said in (("nats", "0.300] nats (asked"), ("share", "0.300] (asked")):
+        record = {**r, "editions": {"mini": edition(unit=unit)}}
+        line = BeautifulSoup(front.claims_of_page([record]), "html.parser")
+        assert said in " ".join(line.get_text().split())
+
+
 SEARCH = """<script>addEventListener("load", () => {
   const form = document.getElementById("ledger-filter"), found = {};
-  for (const [name, value] of CASES) {
+  for (const asked of CASES) {
     form.reset();
-    form[name].value = value;
+    for (const [name, value] of Object.entries(asked)) form[name].value = value;
     form.dispatchEvent(new Event("input"));
-    found[name + " " + value] = form.querySelector("output").textContent;
+    found[Object.values(asked).join("+")] = form.querySelector("output").textContent;
   }
   document.body.dataset.found = JSON.stringify(found);
 })</script>"""
@@ -276,7 +309,13 @@ def test_the_filters_find_what_they_name(tmp_path, root, records):
         ("words", "intriguing properties"): sum(r["paper"] == "naseer2021" for r in records),
         ("words", "nothing is called so"): 0,
         ("verdict", "cannot tell"): 1,
-        ("verdict", "not run"): total - 2,
+        ("verdict", "not run"): total - 3,
+        ("verdict", "no verdict"): 1,
+        ("verdict", "opposite seen"): 0,  # in miniature alone, and photographs come first
+        ("edition", "miniature", "verdict", "opposite seen"): 1,
+        ("edition", "miniature", "verdict", "no verdict"): 1,
+        ("edition", "photographs", "verdict", "seen"): 0,
+        ("edition", "photographs", "verdict", "not run"): total - 1,
         ("edition", "photographs"): 1,
         ("edition", "miniature"): 3,
         ("paper", "kim2022"): sum(r["paper"] == "kim2022" for r in records),
@@ -287,19 +326,13 @@ def test_the_filters_find_what_they_name(tmp_path, root, records):
     page = tmp_path / "page.html"
     page.write_text(
         f"<html><meta charset='utf-8'><body>{table}<script>{script}</script>"
-        + SEARCH.replace("CASES", json.dumps(list(of)))
+        + SEARCH.replace(
+            "CASES", json.dumps([dict(zip(a[::2], a[1::2], strict=True)) for a in of])
+        )
     )
-    done = subprocess.run(
-        [
-            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
-            *("--virtual-time-budget=3000", page.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-    )
-    body = BeautifulSoup(done.stdout, "html.parser").body
+    body = browsed(page).body
     assert json.loads(body["data-found"]) == {
-        f"{name} {value}": f"{n} of {total} claims" for (name, value), n in of.items()
+        "+".join(asked[1::2]): f"{n} of {total} claims" for asked, n in of.items()
     }
 
 
@@ -316,6 +349,25 @@ def test_a_verdict_that_equal_accuracy_changes_says_so(records, said, fair):
         found = " ".join(BeautifulSoup(text, "html.parser").get_text().split())
         assert ("gainst a CNN as accurate" in found) == bool(fair)
         assert not fair or re.search(f"against a CNN as accurate[^:]*: {fair}", found, re.I)
+
+
+def test_checks_that_decide_otherwise_are_named(records):
+    """On the card and in the answer; a check that cannot tell contradicts nothing."""
+    [r] = [r for r in records if r["claim"] == "occlusion-salient"]
+    verdicts = {f"gap, Q = 0.{k}": "opposite seen" if k < 3 else "seen" for k in range(1, 5)}
+    verdicts |= {"gap, Q = 0.9": "cannot tell"}
+    checks = [{"part": "", "quantity": q, "verdict": v} for q, v in verdicts.items()]
+    checks = [{**edition(), **c, "primary": False} for c in checks]
+    part = {**edition(agree=[3, 6]), "part": "", "classes": 0, "over_trainings": None}
+    part |= {"takes": None, "sees": None}
+    ours = {"photos": edition(checks=checks, parts=[part], agree=[3, 6], models=[])}
+    record = {**r, "editions": ours, "edition": "photos", "verdict": "seen"}
+    card = claims.card("naseer2021", "occlusion-salient", ours)
+    named = "opposite seen: gap, Q = 0.1; Q = 0.2."
+    for html in (card, front.answer(record)):
+        text = " ".join(BeautifulSoup(html, "html.parser").get_text().split())
+        assert f"3 of 6 checks say so; {named}" in text
+        assert "0.9." not in text
 
 
 def test_the_tally_says_what_equal_accuracy_makes_of_the_verdicts(records):
@@ -710,19 +762,6 @@ def test_text_has_contrast_in_both_themes(root, theme, ground):
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, under)
 
 
-def browsed(page, *options):
-    """A page as the browser has it after its scripts."""
-    done = subprocess.run(
-        [
-            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
-            *("--virtual-time-budget=3000", *options, page.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-    )
-    return BeautifulSoup(done.stdout, "html.parser")
-
-
 THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
 LOOKS = """<script>addEventListener("load", () => {
   const ground = (e) => {
@@ -844,6 +883,7 @@ def test_the_ledger_prints_within_its_margins(tmp_path, root, records):
     page = tmp_path / "page.html"
     page.write_text(
         f'<html data-theme="light"><meta charset="utf-8"><style>body{{margin:0;width:{wide}px}}'
+        ".visually-hidden{display:none}"  # clipped: it lies on nothing
         f"{printed}</style><body>{table}{probe}</body></html>"
     )
     done = subprocess.run(

@@ -7,7 +7,7 @@ user, a file system or a model hub came up with; on its way into a page it passe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ _SIGNS = {
     "opposite seen": ("✗", "no"),
     "not seen": ("–", "no"),
     "cannot tell": ("?", "open"),
-    "no verdict": ("·", "open"),
+    "no verdict": ("○", "open"),
     "not run": ("·", "none"),
 }
 
@@ -117,6 +117,51 @@ def gathered(text: str) -> str:
     return " ".join(shown)
 
 
+_DECIDED = ("holds", "seen", "fails", "opposite seen", "not seen")
+
+
+def contrary(part: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Of the further checks of a claim's statement, those that decide otherwise: verdict -> which.
+
+    >>> checks = [{"quantity": f"gap, Q = .{k}", "verdict": "opposite seen"} for k in (1, 2)]
+    >>> contrary({"part": "", "verdict": "seen"}, [{**c, "part": ""} for c in checks])
+    {'opposite seen': 'gap, Q = .1; Q = .2'}
+    """
+    found: dict[str, list[str]] = {}
+    for c in checks:
+        other = c["part"] == part["part"] and not c.get("primary") and c["verdict"] in _DECIDED
+        if other and c["verdict"] != part["verdict"]:
+            found.setdefault(c["verdict"], []).append(c["quantity"])
+    return {verdict: _listed(quantities) for verdict, quantities in found.items()}
+
+
+FEW = 4  # names in a sentence
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names, each without the beginning that it shares with the one before; many are counted."""
+    said, before = [], [""]
+    for name in names[:FEW]:
+        words = name.split(", ")
+        same = next((k for k, w in enumerate(words) if [w] != before[k : k + 1]), len(words) - 1)
+        said.append(", ".join(words[same:]))
+        before = words
+    more = f"; and {len(names) - FEW} more" if len(names) > FEW else ""
+    return "; ".join(said) + more
+
+
+def unit_of(item: Mapping[str, Any]) -> str:
+    """The unit of a number, where neither it goes without saying nor its name has it."""
+    unit = item.get("unit") or "share"
+    named = unit == "share" or unit.lower() in str(item.get("primary")).lower()
+    return "" if named else str(unit)
+
+
+def said(edition: Mapping[str, Any]) -> str:
+    """The verdict of an edition as it is printed: a run that could not answer has none."""
+    return edition["verdict"] if edition["verdict"] != "not run" else "no verdict"
+
+
 # The editions in words, the nearest to the papers first.
 EDITIONS = {"imagenet": "ImageNet", "photos": "photographs", "mini": "miniature"}
 
@@ -155,12 +200,15 @@ _TEMPLATES.filters |= {
     "measured": measured,
     "sentence": sentence,
     "gathered": gathered,
+    "said": said,
+    "unit": unit_of,
     "minute": lambda time: time[:16].replace("T", " "),  # 2026-11-30T02:49:23+00:00
     "edition": lambda name: EDITIONS[name],
     "claimed": lambda p: f"{p['model']}, {p['condition']}: {_published(p)}",
     "thousands": "{:,}".format,
     "anchor": lambda theme: f"theme-{theme.replace(' ', '-')}",
 }
+_TEMPLATES.globals["contrary"] = contrary
 _TEMPLATES.globals["editions"] = EDITIONS  # as they are called at the moment
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from vitlab import claims
 from vitlab.book import svg
 from vitlab.files import FileError, read_json
-from vitlab.markup import EDITIONS, Markup, inert, render, sentence
+from vitlab.markup import EDITIONS, Markup, contrary, inert, render, said, sentence
 
 Row = dict[str, Any]  # a claim of the ledger, with what its line in a table needs
 
@@ -51,6 +51,7 @@ def rows(records: Iterable[Mapping[str, Any]], root: str, failed: Container[str]
         title = claims.papers()[r["paper"]]["title"] if r["paper"] in claims.papers() else ""
         sought = (r["short"], r["statement"], r["paper"], title, r["claim"], r["theme"])
         seen = {**r, "id": name, "shown": shown, "links": links, "bar": drawn, "title": title}
+        seen["said"] = "no verdict" if r["page"] and r["verdict"] == "not run" else r["verdict"]
         seen["failed"] = bool(shown) and r["page"] in failed
         seen["fair"] = _fair(shown)
         found.append({**seen, "sought": " ".join(sought)})
@@ -139,7 +140,7 @@ def ledger(found: Sequence[Row]) -> str:
         "paper": sorted({(r["paper"], f"{r['paper']}: {r['title']}"[:60]) for r in found}),
         "theme": [(theme, theme) for theme, _ in _by_theme(found)],
         "edition": [(e, e) for n, e in EDITIONS.items() if any(n in r["editions"] for r in found)],
-        "verdict": [(v, v) for v in claims.VERDICTS if any(r["verdict"] == v for r in found)],
+        "verdict": [(v, v) for v in _WORDS if any(v in (r["said"], *_said(r)) for r in found)],
     }
     return render(
         "ledger.html",
@@ -148,6 +149,13 @@ def ledger(found: Sequence[Row]) -> str:
         waiting=[(p, [r for r in idle if r["paper"] == p["id"]]) for p in papers],
         scale=svg.scale(),
     )
+
+
+_WORDS = (*(v for v in claims.VERDICTS if v != "not run"), "no verdict", "not run")
+
+
+def _said(row: Mapping[str, Any]) -> list[str]:
+    return [said(e) for e in row["editions"].values()]
 
 
 # --- the top of a finding page --------------------------------------------------------------------
@@ -169,6 +177,8 @@ def answer(record: Mapping[str, Any]) -> Markup:
     more = f" Its other statements: {', '.join(others)}." if others else ""
     if (fair := _fair(shown)) not in ("", verdict):
         more = f" Against a CNN as accurate as the ViTs: {fair}.{more}"
+    if said_otherwise := _otherwise(shown):
+        more += f" {said_otherwise}"
     if verdict in ("seen", "holds"):
         return Markup(f"<strong>{verdict.capitalize()}</strong> {here}: {short}.{more}")
     quoted, upper = f"“{short}”", here[:1].upper() + here[1:]
@@ -182,6 +192,16 @@ def answer(record: Mapping[str, Any]) -> Markup:
             "not run": f"<strong>Not measured</strong>: {quoted}. {reason}",
         }[verdict].strip()
     )
+
+
+def _otherwise(shown: Mapping[str, Any]) -> str:
+    """How many checks say what the first statement does, where some decide the opposite."""
+    first = next(iter(shown.get("parts", ())), {})
+    checks = [c for c in shown.get("checks", ()) if _FAIR not in c["quantity"]]
+    against = contrary(first, checks) if first else {}
+    named = "; ".join(f"{verdict}: {inert(which)}" for verdict, which in against.items())
+    agree, of = first.get("agree") or (0, 0)
+    return f"{agree} of {of} checks say so; {named}." if named else ""
 
 
 def top(
