@@ -205,6 +205,36 @@ def test_rows_of_a_headline_are_named_once_and_told_apart():
     assert len(drawn.select("figure .mark.hollow")) == 2, "a second series of the same group"
 
 
+def test_each_series_of_a_headline_has_a_mark_of_its_own_in_every_panel():
+    """In a panel that lacks the first series the second is marked as in the legend."""
+    names = ["ViT with CFA", "ViT with CFA, rate 0.1", "ViT with CFA, rate 0.2", "last", "all"]
+    lines = {name: [[k, 0.5]] for k, name in enumerate(names)}
+    panels = [svg.Panel("photographs", {n: lines[n] for n in names[1:]}), svg.Panel("all", lines)]
+    drawn = BeautifulSoup(str(svg.headline(panels, "", "")), "html.parser")
+
+    def shape(mark):
+        path = re.sub(r"^M[-\d.]+ [-\d.]+", "", mark.get("d", ""))
+        return mark.name, path, *mark["class"]
+
+    legend = {s.get_text(strip=True): shape(s.select_one(".mark")) for s in drawn.select("span")}
+    of_group = [legend[name] for name in names[:3]]
+    assert len(set(of_group)) == 3
+    assert legend["last"] != legend["all"]
+    for figure in drawn.select("figure"):
+        for point in figure.select(".point"):
+            name = re.match(r"(.*), \d", point.title.text)[1]
+            assert shape(point.select_one(".mark")) == legend[name]
+
+
+def test_published_points_of_several_models_are_named():
+    remarks = [f"{name}, 50 %; Table 1" for name in ("DeiT-S", "DeiT-B (best)", "DeiT-T")]
+    line = [[0.5, 0.4 + 0.2 * k, None, None, None, r] for k, r in enumerate(remarks)]
+    shown = svg.headline([svg.Panel("published", {"ViT": [*line, [0.9, 0.2]]})], "share", "y")
+    drawn = BeautifulSoup(str(shown), "html.parser")
+    assert {t.text for t in drawn.select("text")} >= {"DeiT-S", "DeiT-B", "DeiT-T"}
+    assert "0.400 at 0.5 (DeiT-S)" in drawn.select_one("figure svg")["aria-label"]
+
+
 # --- the front page -------------------------------------------------------------------------------
 
 
@@ -326,9 +356,7 @@ def test_the_filters_find_what_they_name(tmp_path, root, records):
     page = tmp_path / "page.html"
     page.write_text(
         f"<html><meta charset='utf-8'><body>{table}<script>{script}</script>"
-        + SEARCH.replace(
-            "CASES", json.dumps([dict(zip(a[::2], a[1::2], strict=True)) for a in of])
-        )
+        + SEARCH.replace("CASES", json.dumps([dict(zip(a[::2], a[1::2], strict=True)) for a in of]))
     )
     body = browsed(page).body
     assert json.loads(body["data-found"]) == {
@@ -368,6 +396,42 @@ def test_checks_that_decide_otherwise_are_named(records):
         text = " ".join(BeautifulSoup(html, "html.parser").get_text().split())
         assert f"3 of 6 checks say so; {named}" in text
         assert "0.9." not in text
+
+
+def test_what_was_chosen_with_results_of_another_edition_is_said_with_the_other_numbers():
+    """Photographs' learning rate was taken when the miniature was known; the paper's is beside."""
+    checks = [edition() | {"part": "error falls", "quantity": "source - CFA", "primary": True}]
+    checks.append({**checks[0], "quantity": "source - CFA, rate 0.001", "primary": False})
+    checks[1] |= {"value": 0.002, "low": -0.013, "high": 0.017, "verdict": "cannot tell"}
+    part = {**edition(agree=[1, 2]), "part": "error falls", "classes": 0, "over_trainings": None}
+    part |= {"takes": None, "sees": None}
+    ours = {"photos": edition(checks=checks, parts=[part], models=[])}
+    ours["mini"] = edition(checks=checks[:1], parts=[part], models=[])
+    card = claims.card("kojima2022", "cfa-lowers-imagenet-c-error-vit-b16", ours)
+    photos, mini = (
+        " ".join(e.get_text().split())
+        for e in BeautifulSoup(card, "html.parser").select(".evidence")
+    )
+    assert "0.0978 is the learning rate that decides" in photos
+    assert "the miniature had shown" in photos
+    assert "source - CFA, rate 0.001: 0.002 [−0.013, 0.017], cannot tell." in photos
+    assert "0.0978" not in mini
+
+
+def test_every_run_of_a_headline_calls_a_series_the_same(tmp_path):
+    """What decides has no rate in its name, and is another rate on photographs."""
+    about = {"paper": "kojima2022", "claim": "cfa-helps-every-corruption", "x": "", "y": ""}
+    lines = {"ViT with CFA": [["fog", 0.1]], "ViT with CFA, rate 0.001": [["fog", 0.2]]}
+    runs = []
+    for name, shown in (("mini", [*lines][:1]), ("photos", [*lines])):
+        (tmp_path / name).mkdir()
+        h = {**about, "edition": name, "chance": None, "lines": {k: lines[k] for k in shown}}
+        (tmp_path / name / "headline.json").write_text(json.dumps(h))
+        runs.append({"folder": tmp_path / name, "run": name})
+    published, photos, mini = front.headline(tmp_path / "mini", runs[1:])
+    assert list(mini.lines) == ["ViT with CFA, rate 0.001"]
+    assert list(photos.lines) == ["ViT with CFA, rate 0.0978", "ViT with CFA, rate 0.001"]
+    assert "ViT with CFA, rate 0.001" in published.lines
 
 
 def test_the_tally_says_what_equal_accuracy_makes_of_the_verdicts(records):

@@ -135,6 +135,13 @@ def contrary(part: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> di
     return {verdict: _listed(quantities) for verdict, quantities in found.items()}
 
 
+def ending(
+    part: Mapping[str, Any], checks: Sequence[Mapping[str, Any]], with_: str
+) -> list[Mapping[str, Any]]:
+    """The checks of a claim's statement whose quantity ends so."""
+    return [c for c in checks if c["part"] == part["part"] and c["quantity"].endswith(with_)]
+
+
 FEW = 4  # names in a sentence
 
 
@@ -208,7 +215,7 @@ _TEMPLATES.filters |= {
     "thousands": "{:,}".format,
     "anchor": lambda theme: f"theme-{theme.replace(' ', '-')}",
 }
-_TEMPLATES.globals["contrary"] = contrary
+_TEMPLATES.globals |= {"contrary": contrary, "ending": ending}
 _TEMPLATES.globals["editions"] = EDITIONS  # as they are called at the moment
 
 

@@ -194,6 +194,13 @@ def answer(record: Mapping[str, Any]) -> Markup:
     )
 
 
+def _chosen(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was chosen when results of another edition were known: edition, in words."""
+    entry = claims.claim(record["paper"], record["claim"])
+    stated = entry.get("chosen", {}).items()
+    return [(edition, one["says"]) for edition, one in stated if edition in record["editions"]]
+
+
 def _otherwise(shown: Mapping[str, Any]) -> str:
     """How many checks say what the first statement does, where some decide the opposite."""
     first = next(iter(shown.get("parts", ())), {})
@@ -231,6 +238,7 @@ def top(
         published=any(panel.title == PUBLISHED for panel in panels),
         drawn=drawn,
         photos=any("photos" in r["editions"] for r in records),
+        chosen=_chosen(first),
     )
 
 
@@ -286,8 +294,9 @@ def _panel(h: Mapping[str, Any], run: str) -> svg.Panel:
     about = {key: h[key] for key in ("x", "y", "chance", "paper", "claim")}
     claims.claim(h["paper"], h["claim"])
     named = f", run {run}" if run not in ("", h["edition"]) else ""
+    called = _series(h["paper"], h["claim"], h["edition"])
     lines = {
-        series: [[_words(place), *_numbers(*numbers)] for place, *numbers in points]
+        called.get(series, series): [[_words(place), *_numbers(*numbers)] for place, *numbers in points]
         for series, points in h["lines"].items()
     }
     return svg.Panel(f"{EDITIONS.get(h['edition'], h['edition'])}{named}", lines, **about)
@@ -301,6 +310,11 @@ def _numbers(value: float, low: float, high: float, n: int, *remark: str) -> lis
     return [value, low, high, n, *map(str, remark)]
 
 
+def _series(paper: str, claim: str, edition: str) -> dict[str, str]:
+    """What a run calls its series -> what they are called beside those of other runs."""
+    return claims.claim(paper, claim).get("series", {}).get(edition, {})
+
+
 def _words(place: Any) -> Any:
     """A row's name as it is read: corruptions are called gaussian_noise and the like."""
     return place.replace("_", " ") if isinstance(place, str) else place
@@ -309,9 +323,11 @@ def _words(place: Any) -> Any:
 def _published(words: svg.Panel) -> svg.Panel:
     """The paper's own numbers of a headline: those that say ``at: [series, x]``."""
     lines: dict[str, list[list[Any]]] = {}
+    called = _series(words.paper, words.claim, PUBLISHED)
     for p in claims.claim(words.paper, words.claim)["published"]:
         if "at" in p:
             series, x = p["at"]
+            series = called.get(series, series)
             value = p["value"] / 100 if p["unit"] == "%" else p["value"]
             rounded = "" if p["exact"] else "read off or rounded; "
             remark = f"{p['model']}, {p['condition']}; {rounded}{p['where']}"

@@ -158,15 +158,15 @@ def headline(panels: Sequence[Panel], x: str, y: str) -> Markup:
     guesses = [panel.chance for panel in panels if panel.chance is not None]
     ends = [v for p in points for v in p[1:4] if v is not None] + guesses
     span = _ticks(min(ends), max(ends))
+    names = list(dict.fromkeys(name for panel in reversed(panels) for name in panel.lines))
+    looks = _looks(names)
     shown = [
-        _rows(panel, span, y) if texts else _curves(panel, levels, span, x, y)
+        _rows(panel, span, y, looks) if texts else _curves(panel, levels, span, x, y, looks)
         for panel, levels in zip(panels, _levels(panels, texts), strict=True)
     ]
-    names = list(dict.fromkeys(name for panel in reversed(panels) for name in panel.lines))
-    second = _second(names)
     legend = "".join(
         f'<span style="--c:{colour(group_of(name))}"><svg viewBox="-6 -6 12 12" width="12" '
-        f'height="12" aria-hidden="true">{_mark(name, 0, 0, name in second)}</svg> '
+        f'height="12" aria-hidden="true">{_mark(looks[name], 0, 0)}</svg> '
         f"{inert(name)}</span>"
         for name in names
     )
@@ -205,10 +205,16 @@ def _whole(lines: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
     return {name: [[*p, None, None, None, None][:6] for p in line] for name, line in lines.items()}
 
 
-def _curves(panel: Panel, xs: Sequence[float], span: Sequence[float], x: str, y: str) -> str:
+def _curves(
+    panel: Panel,
+    xs: Sequence[float],
+    span: Sequence[float],
+    x: str,
+    y: str,
+    looks: Mapping[str, Look],
+) -> str:
     """Lines over numbers; xs: the levels that the x axis spans, from the least."""
     wide, high = PANEL
-    second = _second([*panel.lines])
     log = _log(xs)
 
     def at(value: float) -> float:
@@ -247,9 +253,9 @@ def _curves(panel: Panel, xs: Sequence[float], span: Sequence[float], x: str, y:
         parts.append(f'<polygon class="band" points="{edge}"/>' if len(band) > 1 else "")
         joined = 1 < len(line) == len({p[0] for p in line})  # several models at a place: no line
         parts.append(f'<polyline class="line" points="{path}"/>' if joined else "")
-        hollow = name in second
-        parts += [_point(name, p, at(float(p[0])), up(p[1]), x, hollow) for p in line]
+        parts += [_point(name, p, at(float(p[0])), up(p[1]), x, looks[name]) for p in line]
         parts.append("</g>")
+    parts += _models(panel, at, up)
     return _panel(panel, "".join(parts), y, wide, high)
 
 
@@ -276,9 +282,43 @@ def _free(panel: Panel, at: Scale, up: Scale) -> str:
     return f'x="{round(x, 1)}" y="{round(y + side, 1)}"'
 
 
-def _rows(panel: Panel, span: Sequence[float], y: str) -> str:
+def _models(panel: Panel, at: Scale, up: Scale) -> list[str]:
+    """The names of models whose points no line joins, each once, where they lie on nothing."""
+    points = [p for line in panel.lines.values() for p in line]
+    taken = [(at(float(p[0])) - 5, up(p[1]) - 5, 10.0, 10.0) for p in points]  # x, y, width, height
+    parts, named = [], set()
+    for line in panel.lines.values():
+        if len(line) == len({p[0] for p in line}):  # joined by a line, which the legend names
+            continue
+        for p in sorted(line, key=lambda p: p[0]):
+            name = _model(p).partition(" (")[0]
+            x, y, wide = at(float(p[0])), up(p[1]), 6.0 * len(name)
+            places = [(x + 7, y), (x - 7 - wide, y), (x - wide / 2, y - 11), (x - wide / 2, y + 12)]
+            for left, middle in places:
+                box = (left, middle - 6, wide, 12.0)
+                inside = left > LEFT and left + wide < PANEL[0] and middle < PANEL[1] - BOTTOM
+                if name and name not in named and inside and not any(_meet(box, b) for b in taken):
+                    named.add(name)
+                    taken.append(box)
+                    parts.append(
+                        f'<text class="words" x="{left:.1f}" y="{middle + 4:.1f}">'
+                        f"{inert(name)}</text>"
+                    )
+    return parts
+
+
+def _meet(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether two boxes (left, top, width, height) have a place in common."""
+    return all(a[k] < b[k] + b[k + 2] and b[k] < a[k] + a[k + 2] for k in (0, 1))
+
+
+def _model(point: Point) -> str:
+    """The model that a published point is of, as its remark begins; "" of a run's own."""
+    return str(point[5]).partition(", ")[0] if point[5] else ""
+
+
+def _rows(panel: Panel, span: Sequence[float], y: str, looks: Mapping[str, Look]) -> str:
     """A row for each text, a mark in it for each series."""
-    second = _second([*panel.lines])
     names = list(dict.fromkeys(str(p[0]) for line in panel.lines.values() for p in line))
     inside = {  # the series that have a mark in a row
         row: [name for name, line in panel.lines.items() if row in {str(p[0]) for p in line}]
@@ -318,7 +358,7 @@ def _rows(panel: Panel, span: Sequence[float], y: str) -> str:
             if p[2] is not None and p[3] is not None:
                 ends = f'x1="{at(p[2])}" x2="{at(p[3])}" y1="{place}" y2="{place}"'
                 parts.append(f'<line class="line" {ends}/>')
-            parts.append(_point(name, p, at(p[1]), place, "", name in second))
+            parts.append(_point(name, p, at(p[1]), place, "", looks[name]))
         parts.append("</g>")
     return _panel(panel, "".join(parts), "", wide, high)
 
@@ -326,8 +366,7 @@ def _rows(panel: Panel, span: Sequence[float], y: str) -> str:
 def _panel(panel: Panel, drawn: str, y: str, wide: float, high: float) -> str:
     ends = {name: [line[0], *line[1:][-1:]] for name, line in panel.lines.items() if line}
     text = "; ".join(
-        f"{name} " + " to ".join(f"{number(p[1])} at {_x(p[0])}" for p in shown)
-        for name, shown in ends.items()
+        f"{name} " + " to ".join(_told(p) for p in shown) for name, shown in ends.items()
     )
     beside = f'<span class="y">{inert(y)}</span>' if y else ""
     return (
@@ -337,7 +376,13 @@ def _panel(panel: Panel, drawn: str, y: str, wide: float, high: float) -> str:
     )
 
 
-def _point(name: str, p: Point, x: float, y: float, what: str, hollow: bool) -> str:
+def _told(p: Point) -> str:
+    model = _model(p)
+    of = f" ({model})" if model and model != _x(p[0]) else ""
+    return f"{number(p[1])} at {_x(p[0])}{of}"
+
+
+def _point(name: str, p: Point, x: float, y: float, what: str, look: Look) -> str:
     where, value, low, high, n, remark = p
     said = f"{name}, {_x(where)}{f' ({what})' if what else ''}: {number(value)}"
     if low is not None and high is not None:
@@ -346,27 +391,34 @@ def _point(name: str, p: Point, x: float, y: float, what: str, hollow: bool) -> 
     said += f"; {remark}" if remark else ""
     return (
         f'<g class="point"><circle class="near" cx="{x}" cy="{y}" r="9"/>'
-        f"{_mark(name, x, y, hollow)}<title>{inert(said)}</title></g>"
+        f"{_mark(look, x, y)}<title>{inert(said)}</title></g>"
     )
 
 
+Look = tuple[str, bool]  # of a series' marks: their shape, and whether they are hollow
 _SHAPES = {"s": "m-3.3 -3.3h6.6v6.6h-6.6z", "^": "m0 -4.4l4.2 7.4h-8.4z"}
 _DIAMOND = "m0 -4.6l4.6 4.6l-4.6 4.6l-4.6 -4.6z"
 
 
-def _mark(name: str, x: float, y: float, hollow: bool = False) -> str:
-    """A series' mark, as its group has it; hollow: for the second series of a group."""
+def _mark(look: Look, x: float, y: float) -> str:
+    shape, hollow = look
     css = "mark hollow" if hollow else "mark"
-    shape = MARKERS.get(group_of(name), "o")
     if shape == "o":
         return f'<circle class="{css}" cx="{x}" cy="{y}" r="3.6"/>'
     return f'<path class="{css}" d="M{x} {y}{_SHAPES.get(shape, _DIAMOND)}"/>'
 
 
-def _second(names: Sequence[str]) -> set[str]:
-    """The series that are not the first of their group."""
+def _looks(names: Sequence[str]) -> dict[str, Look]:
+    """A look for each series: its group's mark, filled then hollow, then other marks in turn."""
+    found: dict[str, Look] = {}
     groups = [group_of(name) for name in names]
-    return {name for k, name in enumerate(names) if groups[k] in groups[:k]}
+    for k, (name, group) in enumerate(zip(names, groups, strict=True)):
+        own = MARKERS.get(group, "o")
+        own = own if own in ("o", *_SHAPES) else "D"
+        shapes = [own, *(shape for shape in "oD^s" if shape != own)]
+        before = groups[:k].count(group)
+        found[name] = shapes[before // 2 % len(shapes)], before % 2 == 1
+    return found
 
 
 def _words(text: str, x: float, y: float) -> str:
