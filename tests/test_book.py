@@ -115,6 +115,30 @@ def test_what_a_control_leaves_decides_and_a_number_without_room_is_hollow():
     assert "hollow" in mark["class"]
 
 
+@pytest.mark.parametrize(
+    ("ends", "verdict", "reason", "hollow"),
+    [
+        ((0.1, 0.3), "seen", "", False),
+        ((-0.1, 0.3), "cannot tell", "the interval includes 0", False),
+        ((0.1, 0.3), "cannot tell", "too few: 9 of at least 20", True),
+        ((-0.1, 0.3), "cannot tell", "Too few: 9 of at least 20", True),
+        ((0.1, 0.3), "cannot tell", "not all of them were measured", True),
+    ],
+)
+def test_a_mark_is_hollow_where_the_verdict_is_withheld(ends, verdict, reason, hollow):
+    e = edition(0.2, *ends, verdict=verdict, reason=reason)
+    [mark] = BeautifulSoup(str(svg.bar(e)), "html.parser").select(".dot")
+    assert ("hollow" in mark["class"]) == hollow
+
+
+def test_an_interval_beyond_the_drawing_has_an_arrow_at_that_end():
+    for value, demand, at in [(2.1, "> 0", 199), (2.1, "< 0", 1), (-1.5, "> 0", 1)]:
+        e = edition(value, value - 0.3, value + 0.3, demand)
+        [arrow] = BeautifulSoup(str(svg.bar(e)), "html.parser").select(".on")
+        assert float(re.match(r"M([\d.]+)", arrow["d"])[1]) == at
+    assert "class=\"on\"" not in svg.bar(edition())
+
+
 def test_a_headline_shows_every_point_on_one_scale():
     curve = {
         "ViT": [[0, 0.9, 0.8, 1.0, 50], [0.5, 0.5, 0.4, 0.6, 50]],

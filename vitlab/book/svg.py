@@ -49,7 +49,8 @@ def across(away: float) -> float:
 def bar(e: Mapping[str, Any], known: float | None = None) -> Markup:
     """What an edition says of a claim, as an interval and its bound; right of it supports.
 
-    Hollow where the number had no room, and beside what its control leaves of it, which decides.
+    A filled mark decides. Hollow is a number whose verdict is withheld, for want of room or of
+    images, and one beside what its control leaves of it, which can only withhold one.
     e: an edition of the ledger. known: the published value, where levels compare, as a tick.
     """
     if e.get("value") is None or e.get("low") is None or e.get("high") is None:
@@ -58,12 +59,14 @@ def bar(e: Mapping[str, Any], known: float | None = None) -> Markup:
     said = f"{e['primary']}: {measured(e)}, asked {e['demand']}, n = {e['n']:,}"
     control = e.get("control")
     room = e.get("room", "yes") == "yes"
-    marks = _interval(e, e["demand"], hollow=bool(control) or not room)
+    marks = _interval(e, e["demand"], hollow=bool(control) or _withheld(e))
     if control:
         said += f"; less what {control['against']} shows, which decides: {measured(control)}"
         marks += _interval(control, f"{e['demand'].split()[0]} 0")
     if not room:
         said += f"; no room, at the {e['room']}"
+    elif _withheld(e):
+        said += "; it decides nothing: " + e["reason"]
     grid = "".join(
         f'<line class="tick" x1="{across(d)}" x2="{across(d)}" y1="6" y2="{HIGH - 6}"/>'
         for tick in TICKS
@@ -89,10 +92,28 @@ def _interval(e: Mapping[str, Any], demand: str, hollow: bool = False) -> str:
     low, high = supports(e["low"], e["high"], demand)
     left, right, at = across(low), across(high), across(support(e["value"], demand))
     css = " hollow" if hollow else ""
-    return (
+    beyond = [(side, end) for side, end in ((-1, low), (1, high)) if abs(end) > 1]
+    arrows = "".join(_arrow(side) for side, end in beyond if side * end > 0)
+    return arrows + (
         f'<line class="ci{css}" x1="{left}" x2="{max(right, left + 2)}" y1="{HIGH / 2}" '
         f'y2="{HIGH / 2}"/><circle class="dot{css}" cx="{at}" cy="{HIGH / 2}" r="4.5"/>'
     )
+
+
+def _withheld(e: Mapping[str, Any]) -> bool:
+    """Whether a number says nothing although its interval might: too few images, or no room."""
+    if e.get("room", "yes") != "yes":
+        return True
+    low, high = supports(e["low"], e["high"], e["demand"])
+    clear = low > 0 or high < 0
+    few = "too few" in (e.get("reason") or "").lower()
+    return e["verdict"] == "cannot tell" and (few or clear)
+
+
+def _arrow(side: int) -> str:
+    """The end of an interval that goes on beyond the drawing: to the left -1, to the right 1."""
+    x = WIDE / 2 + side * (WIDE / 2 - 1)
+    return f'<path class="on" d="M{x} {HIGH / 2}l{-6 * side} -5v10z"/>'
 
 
 def scale() -> Markup:
@@ -102,9 +123,10 @@ def scale() -> Markup:
         for d, text in ((-0.5, "−.5"), (-0.1, "−.1"), (0, "bound"), (0.1, ".1"), (0.5, ".5"))
     )
     label = (
-        "distance from the bound, square-root scale; right of it supports the claim; hollow: no "
+        "distance from the bound in the number's own unit, square-root scale; right of it "
+        "supports the claim; a filled mark decides; hollow: no room or too few images to answer, "
+        "or a control takes its share; an arrow: it goes on"
     )
-    label += "room to answer, or less its control, which is the filled mark beside it"
     return Markup(
         f'<svg class="bar" viewBox="0 0 {WIDE} 28" width="{WIDE}" height="28" role="img" '
         f'aria-label="{label}"><title>{label}</title>'
