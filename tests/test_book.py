@@ -136,7 +136,7 @@ def test_an_interval_beyond_the_drawing_has_an_arrow_at_that_end():
         e = edition(value, value - 0.3, value + 0.3, demand)
         [arrow] = BeautifulSoup(str(svg.bar(e)), "html.parser").select(".on")
         assert float(re.match(r"M([\d.]+)", arrow["d"])[1]) == at
-    assert "class=\"on\"" not in svg.bar(edition())
+    assert 'class="on"' not in svg.bar(edition())
 
 
 def test_a_headline_shows_every_point_on_one_scale():
@@ -480,6 +480,50 @@ def test_the_tally_says_what_equal_accuracy_makes_of_the_verdicts(records):
     ) in " ".join(text.split())
 
 
+def test_the_tally_adds_up_and_says_what_has_no_verdict(records):
+    text = " ".join(
+        BeautifulSoup(front.tally(front.rows(records, "../")), "html.parser").get_text().split()
+    )
+    total = len(records)
+    assert f"2 of {total} claims measured" in text
+    [short] = [r["short"] for r in records if r["claim"] == "shape-bias-vit-vs-cnn"]
+    assert f"Of the other {total - 2}, 1 has a page and no verdict: {short}." in text
+    assert f"{total - 3} have no page yet." in text
+
+
+def test_the_tally_names_what_is_seen_in_two_editions_and_against_an_equal_cnn(records):
+    """Of three seen twice one stays, one turns, of one there is no such check."""
+    rows = []
+    for r, fair in zip(records, ("seen", "cannot tell", "", "seen"), strict=False):
+        checks = [{"part": "", "quantity": "ViT - CNN", "verdict": "seen"}]
+        beside = {"part": "", "quantity": "ViT - CNN, equal accuracy", "verdict": fair}
+        photos = edition(checks=checks + [beside] * bool(fair))
+        ours = {"photos": photos, "mini": edition()}
+        rows.append({**r, "editions": ours, "edition": "photos", "page": "x", "verdict": "seen"})
+    rows[3]["editions"]["mini"] = edition(verdict="cannot tell")
+    found = front.rows(rows, "../")
+    text = " ".join(BeautifulSoup(front.tally(found), "html.parser").get_text().split())
+    shorts = [r["short"] for r in rows]
+    assert "Seen on photographs and in miniature: 3." in text
+    assert f"Of these also against a CNN as accurate as the ViTs: {shorts[0]}." in text
+    assert f"But not: {shorts[1]} (cannot tell)." in text
+    assert f"Beside the other 1 no such check stands: {shorts[2]}." in text
+
+
+def test_a_page_names_its_own_photographs_and_how_good_its_networks_are(records):
+    [r] = [r for r in records if r["claim"] == "shape-bias-vit-vs-cnn"]
+    ours = {"photos": edition(images="245 images of cue-conflict", models=["photos/cnn-0"])}
+    record = {**r, "editions": ours, "edition": "photos", "verdict": "seen"}
+    panels = [
+        svg.Panel("published", {"ViT stylised": [["DeiT", 0.9]]}),
+        svg.Panel("photographs", {"ViT": [["ViT", 0.7]]}),
+    ]
+    text = BeautifulSoup(front.top("02", [record], panels), "html.parser").get_text()
+    assert "Photographs: cue-conflict, shown to networks" in " ".join(text.split())
+    assert "(right on clean test images: CNN 86 %)" in " ".join(text.split())
+    assert "none was found printed of ViT" in text
+
+
 def test_a_theme_of_the_tally_leads_to_its_part_of_the_ledger(records):
     found = front.rows(records, "../")
     ledger = BeautifulSoup(front.ledger(found), "html.parser")
@@ -603,6 +647,19 @@ def test_a_papers_page_has_every_claim_and_no_editors_note(records):
         "? cannot tell photographs100 images",
         "✗ opposite seen miniature100 images",
     ]
+
+
+def test_a_link_of_a_papers_page_is_one_address(records):
+    """A suite of three papers has three numbers at arXiv and four places of code."""
+    made = papers.pages(records, "")
+    linked = {paper: re.findall(r"\]\(<([^>]*)>\)", text) for paper, text in made.items()}
+    for paper, places in linked.items():
+        for place in places:
+            assert re.fullmatch(r"https://[^\s,;]+", place), paper
+            assert place.count("https:") == 1, paper
+            assert "arxiv" not in place or re.fullmatch(r"https://arxiv.org/abs/[\d.]+", place)
+    assert len(linked["hendrycks2021"]) == 7
+    assert f"[Its code](<{claims.papers()['kojima2022']['code']}>)" in made["kojima2022"]
 
 
 # --- a finding page -------------------------------------------------------------------------------

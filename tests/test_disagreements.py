@@ -165,7 +165,9 @@ def test_editions_are_told_one_by_one_and_never_mixed():
         f"In miniature the first is not seen and the second is seen: {APART}"
     )
     assert together({**first, "imagenet": "not run"}, second) == together(first, second)
-    assert together({"photos": "seen"}, second) == f"On photographs both are seen: {AGREE}"
+    assert together({"photos": "seen"}, second) == (
+        f"On photographs both are seen: {AGREE} Only the second was measured in miniature (seen)."
+    )
     assert together({"imagenet": "fails"}, {"mini": "seen"}) == (
         "So far this book measured the first on ImageNet (fails) and the second in miniature "
         "(seen): not both in one setting."
@@ -177,6 +179,19 @@ def test_editions_are_told_one_by_one_and_never_mixed():
         "So far this book measured only the second, in miniature (seen)."
     )
     assert together({"mini": "not run"}, {}) == "This book has measured neither yet."
+
+
+def test_what_a_cnn_as_accurate_makes_of_a_claim_is_said_in_its_edition():
+    seen = {"photos": "seen", "mini": "seen"}
+    told = together(seen, seen, [{"photos": "opposite seen"}, {"photos": "seen"}])
+    equal = "Against a CNN as accurate there, the first: opposite seen; the second: seen."
+    assert told == (
+        f"On photographs both are seen: {AGREE} {equal} In miniature both are seen: {AGREE}"
+    )
+    assert together({"photos": "seen"}, {}, [{"photos": "cannot tell"}, {}]) == (
+        "So far this book measured only the first, on photographs (seen). "
+        "Against a CNN as accurate there, the first: cannot tell."
+    )
 
 
 # --- the page -------------------------------------------------------------------------------------

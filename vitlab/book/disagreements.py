@@ -120,26 +120,35 @@ _TOGETHER = {
 _OPEN = "here nothing is decided between them"
 
 
-def together(first: Mapping[str, str], second: Mapping[str, str]) -> str:
+def together(
+    first: Mapping[str, str],
+    second: Mapping[str, str],
+    fair: Sequence[Mapping[str, str]] = ({}, {}),
+) -> str:
     """What the verdicts of two claims say of the pair, in a sentence for each edition of both.
 
-    first, second: edition -> verdict.
+    first, second: edition -> verdict. fair: of each, edition -> the verdict of the same check
+    against a CNN as accurate.
 
     >>> together({"imagenet": "holds", "mini": "seen"}, {"imagenet": "fails"})
     'On ImageNet the first holds and the second fails: here they disagree as well.'
 
-    Editions are never mixed: where only one of the two was measured, nothing is said of the pair.
+    Editions are never mixed: where only one of the two was measured, it is named, and nothing is
+    said of the pair.
     """
     measured = [{e: v for e, v in one.items() if v != "not run"} for one in (first, second)]
     shared = [e for e in EDITIONS if all(e in one for one in measured)]
     if shared:
-        return " ".join(_in_one(e, *(one[e] for one in measured)) for e in shared)
+        told = [_in_one(e, *(one[e] for one in measured)) + _beside(e, fair) for e in shared]
+        alone = [{e: v for e, v in one.items() if e not in shared} for one in measured]
+        return " ".join([*told, *_unshared(alone, fair)])
+    equal = "".join(_beside(e, fair) for e in EDITIONS)
     said = [(n, _alone(one)) for n, one in zip(_NAMES, measured, strict=True) if one]
     if len(said) == 2:
         both = " and ".join(f"{name} {where}" for name, where in said)
-        return f"So far this book measured {both}: not both in one setting."
+        return f"So far this book measured {both}: not both in one setting.{equal}"
     if said:
-        return f"So far this book measured only {said[0][0]}, {said[0][1]}."
+        return f"So far this book measured only {said[0][0]}, {said[0][1]}.{equal}"
     return "This book has measured neither yet."
 
 
@@ -153,6 +162,24 @@ def _in_one(edition: str, *verdicts: str) -> str:
     first, second = (_SAYS[verdict][2] for verdict in verdicts)
     where = front.where(edition)
     return f"{where[:1].upper()}{where[1:]} {said}: {_TOGETHER.get((first, second), _OPEN)}."
+
+
+def _beside(edition: str, fair: Sequence[Mapping[str, str]]) -> str:
+    """What the two claims become against a CNN as accurate, where such a check stands."""
+    told = [
+        f"{name}: {one[edition]}" for name, one in zip(_NAMES, fair, strict=True) if edition in one
+    ]
+    return f" Against a CNN as accurate there, {'; '.join(told)}." if told else ""
+
+
+def _unshared(
+    alone: Sequence[Mapping[str, str]], fair: Sequence[Mapping[str, str]]
+) -> Iterator[str]:
+    """What one of the claims alone was measured in."""
+    for name, one in zip(_NAMES, alone, strict=True):
+        if one:
+            beside = "".join(_beside(e, fair) for e in one)
+            yield f"Only {name} was measured {_alone(one)}.{beside}"
 
 
 def _alone(verdicts: Mapping[str, str]) -> str:
@@ -173,7 +200,9 @@ def page(found: Sequence[Pair], records: Sequence[Mapping[str, Any]]) -> str:
 def _shown(pair: Pair, rows: Mapping[str, front.Row]) -> dict[str, Any]:
     both = [rows[pair.first], rows[pair.second]]
     first, second = ({e: one["verdict"] for e, one in r["editions"].items()} for r in both)
-    return {"pair": pair, "table": Markup(front.lines(both)), "here": together(first, second)}
+    fair = [{e: front.fair(one) for e, one in r["editions"].items()} for r in both]
+    told = together(first, second, [{e: v for e, v in one.items() if v} for one in fair])
+    return {"pair": pair, "table": Markup(front.lines(both)), "here": told}
 
 
 def _leading(row: front.Row) -> front.Row:

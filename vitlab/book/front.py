@@ -5,6 +5,7 @@ All of it is made from the ledger; nothing here is written by hand.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pandas as pd
 from vitlab import claims
 from vitlab.book import svg
 from vitlab.files import FileError, read_json
+from vitlab.models.zoos import zoo
 from vitlab.markup import EDITIONS, Markup, contrary, inert, render, said, sentence
 
 Row = dict[str, Any]  # a claim of the ledger, with what its line in a table needs
@@ -53,7 +55,7 @@ def rows(records: Iterable[Mapping[str, Any]], root: str, failed: Container[str]
         seen = {**r, "id": name, "shown": shown, "links": links, "bar": drawn, "title": title}
         seen["said"] = "no verdict" if r["page"] and r["verdict"] == "not run" else r["verdict"]
         seen["failed"] = bool(shown) and r["page"] in failed
-        seen["fair"] = _fair(shown)
+        seen["fair"] = fair(shown)
         found.append({**seen, "sought": " ".join(sought)})
     return found
 
@@ -64,7 +66,7 @@ def _known(record: Mapping[str, Any], shown: Mapping[str, Any] | None) -> float 
     return stated[0] if shown and shown["reproduction"] and stated else None
 
 
-def _fair(shown: Mapping[str, Any] | None) -> str:
+def fair(shown: Mapping[str, Any] | None) -> str:
     """The verdict of the same check against networks that are right as often; "" without one.
 
     What a level under damage says of two networks is mixed with how good they are.
@@ -102,16 +104,42 @@ def tally(found: Sequence[Row], own: bool = False) -> str:
         measured=len(editions),
         counts=counts(found),
         by_edition=[(name, editions.count(name)) for name in EDITIONS],
-        words=_EVIDENCE,
+        words={name: text.format(right=_right()) for name, text in _EVIDENCE.items()},
         trained=any(name != "mini" for name in editions),
         own=own,
         themes=_by_theme(found),
-        fair=_beside_fair(found),
+        fair=_beside_equal(found),
         known=_known_before(found),
+        seen=set(editions),
+        unanswered=[r for r in found if r["said"] == "no verdict"],
+        idle=sum(not r["page"] for r in found),
+        both=[r for r in found if {"photos", "mini"} <= _agreeing(r)],
     )
 
 
-def _beside_fair(found: Sequence[Row]) -> dict[str, int]:
+def _right(names: Iterable[str] | None = None) -> str:
+    """How often the networks of the photographs are right, by group: "" without any.
+
+    names: of the networks; None: the groups that stand for an architecture in its usual training.
+    """
+    nets = {name: net for name, net in zoo().items() if name.startswith("photos/")}
+    groups: dict[str, list[float]] = {}
+    for name, net in nets.items():
+        if name in names if names is not None else net["group"] in _USUAL:
+            groups.setdefault(net["group"], []).append(net["accuracy"])
+    told = [f"{group} {100 * sum(of) / len(of):.0f} %" for group, of in groups.items()]
+    return f" (right on clean test images: {'; '.join(told)})" if told else ""
+
+
+_USUAL = ("ViT", "CNN", "CNN, equal accuracy")
+
+
+def _agreeing(row: Row) -> set[str]:
+    """The editions in which a claim is seen, or holds."""
+    return {name for name, e in row["editions"].items() if e["verdict"] in ("seen", "holds")}
+
+
+def _beside_equal(found: Sequence[Row]) -> dict[str, int]:
     """What verdicts become against a CNN as accurate: how many stay, and how many turn to what."""
     turns = ["the same" if r["fair"] == r["verdict"] else r["fair"] for r in found if r["fair"]]
     return {to: turns.count(to) for to in ("the same", *claims.VERDICTS) if to in turns}
@@ -127,7 +155,7 @@ def _known_before(found: Sequence[Row]) -> int:
 
 _EVIDENCE = {
     "imagenet": "rest on ImageNet pictures and pretrained models",
-    "photos": "on photographs (CIFAR-10, 32 px) and small networks trained here",
+    "photos": "on photographs (CIFAR-10, 32 px) and small networks trained here{right}",
     "mini": "on rendered miniatures",
 }
 
@@ -175,8 +203,8 @@ def answer(record: Mapping[str, Any]) -> Markup:
     parts = [part["verdict"] for part in shown.get("parts", ()) if part["verdict"] != "not run"]
     others = [v for v in dict.fromkeys(parts) if v != verdict]
     more = f" Its other statements: {', '.join(others)}." if others else ""
-    if (fair := _fair(shown)) not in ("", verdict):
-        more = f" Against a CNN as accurate as the ViTs: {fair}.{more}"
+    if (equal := fair(shown)) not in ("", verdict):
+        more = f" Against a CNN as accurate as the ViTs: {equal}.{more}"
     if said_otherwise := _otherwise(shown):
         more += f" {said_otherwise}"
     if verdict in ("seen", "holds"):
@@ -192,6 +220,23 @@ def answer(record: Mapping[str, Any]) -> Markup:
             "not run": f"<strong>Not measured</strong>: {quoted}. {reason}",
         }[verdict].strip()
     )
+
+
+def _photographs(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What a page's photographs are, and how good their networks; empty without any."""
+    of = [r["editions"]["photos"] for r in records if "photos" in r["editions"]]
+    if not of:
+        return {}
+    sets = [re.sub(r"^[\d,]+ images of ", "", e["images"]) for e in of if e["images"]]
+    models = {name for e in of for name in e.get("models", ())}
+    return {"sets": ", ".join(dict.fromkeys(sets)), "right": _right(models)}
+
+
+def _unprinted(panels: Sequence[svg.Panel]) -> list[str]:
+    """The series of a headline that have no number of the paper's beside them."""
+    theirs = {name for panel in panels if panel.title == PUBLISHED for name in panel.lines}
+    ours = dict.fromkeys(name for panel in panels for name in panel.lines)
+    return [name for name in ours if name not in theirs and _FAIR not in name] if theirs else []
 
 
 def _chosen(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -237,7 +282,8 @@ def top(
         name=name,
         published=any(panel.title == PUBLISHED for panel in panels),
         drawn=drawn,
-        photos=any("photos" in r["editions"] for r in records),
+        photos=_photographs(records),
+        unprinted=_unprinted(panels),
         chosen=_chosen(first),
     )
 

@@ -70,7 +70,9 @@ def _page(
         shown.append({**r, "card": card, "cited": cited, "others": beside})
     return render(
         "paper.md",
-        paper={"arxiv": "", "code": "", **paper},
+        paper=paper,
+        arxiv=_several(paper.get("arxiv")),
+        code=[place for place in _several(paper.get("code")) if place.startswith("https://")],
         method=[text for text in str(paper.get("method", "")).splitlines() if text.strip()],
         cautions=[c for c in paper.get("cautions", ()) if not c.startswith("known:")],
         table=Markup(front.lines([front.with_link(r, f"#{r['claim']}") for r in rows], False)),
@@ -78,6 +80,11 @@ def _page(
         counts=front.counts(rows),
         measured=sum(r["edition"] is not None for r in rows),
     )
+
+
+def _several(text: Any) -> list[str]:
+    """The parts of a field that can name several: a suite of papers has a place for each."""
+    return [part for part in re.split(r"[\s,;]+", str(text or "")) if part]
 
 
 NOT_YET = "not committed yet"
