@@ -1,6 +1,7 @@
 """What a reader sees: the front page, the top of a page, papers, the site's own check, the PDF."""
 
 import base64
+import html
 import io
 import json
 import re
@@ -416,8 +417,8 @@ def test_checks_that_decide_otherwise_are_named(records):
     record = {**r, "editions": ours, "edition": "photos", "verdict": "seen"}
     card = claims.card("naseer2021", "occlusion-salient", ours)
     named = "opposite seen: gap, Q = 0.1; Q = 0.2."
-    for html in (card, front.answer(record)):
-        text = " ".join(BeautifulSoup(html, "html.parser").get_text().split())
+    for shown in (card, front.answer(record)):
+        text = " ".join(BeautifulSoup(shown, "html.parser").get_text().split())
         assert f"3 of 6 checks say so; {named}" in text
         assert "0.9." not in text
 
@@ -652,7 +653,9 @@ def test_a_papers_page_has_every_claim_and_no_editors_note(records):
 def test_a_link_of_a_papers_page_is_one_address(records):
     """A suite of three papers has three numbers at arXiv and four places of code."""
     made = papers.pages(records, "")
-    linked = {paper: re.findall(r"\]\(<([^>]*)>\)", text) for paper, text in made.items()}
+    linked = {
+        paper: re.findall(r"\]\(<([^>]*)>\)", html.unescape(text)) for paper, text in made.items()
+    }
     for paper, places in linked.items():
         for place in places:
             assert re.fullmatch(r"https://[^\s,;]+", place), paper

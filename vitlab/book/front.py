@@ -16,8 +16,8 @@ import pandas as pd
 from vitlab import claims
 from vitlab.book import svg
 from vitlab.files import FileError, read_json
-from vitlab.models.zoos import zoo
 from vitlab.markup import EDITIONS, Markup, contrary, inert, render, said, sentence
+from vitlab.models.zoos import zoo
 
 Row = dict[str, Any]  # a claim of the ledger, with what its line in a table needs
 
