@@ -229,6 +229,7 @@ def _photographs(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         return {}
     sets = [re.sub(r"^[\d,]+ images of ", "", e["images"]) for e in of if e["images"]]
     models = {name for e in of for name in e.get("models", ())}
+    sets = [one.replace("cifar-10", "CIFAR-10") for one in sets]
     return {"sets": ", ".join(dict.fromkeys(sets)), "right": _right(models)}
 
 

@@ -194,8 +194,13 @@ def headline(panels: Sequence[Panel], x: str, y: str) -> Markup:
     )
     return Markup(
         f'<div class="headline"><div class="legend">{legend}</div>'
-        f'<div class="panels{"" if texts else " curves"}">{"".join(shown)}</div></div>'
+        f'<div class="panels{_close(shown, texts)}">{"".join(shown)}</div></div>'
     )
+
+
+def _close(shown: Sequence[str], texts: bool) -> str:
+    """The class of panels that lie closer: curves, and three of rows, so that they stay a row."""
+    return (" three" if len(shown) > 2 else "") if texts else " curves"
 
 
 def _levels(panels: Sequence[Panel], texts: bool) -> list[list[float]]:
@@ -305,7 +310,7 @@ def _free(panel: Panel, at: Scale, up: Scale) -> str:
 
 
 def _models(panel: Panel, at: Scale, up: Scale) -> list[str]:
-    """The names of models whose points no line joins, each once, where they lie on nothing."""
+    """The names of models whose points no line joins, where they lie on nothing; of many, once."""
     points = [p for line in panel.lines.values() for p in line]
     taken = [(at(float(p[0])) - 5, up(p[1]) - 5, 10.0, 10.0) for p in points]  # x, y, width, height
     parts, named = [], set()
@@ -314,18 +319,19 @@ def _models(panel: Panel, at: Scale, up: Scale) -> list[str]:
             continue
         for p in sorted(line, key=lambda p: p[0]):
             name = _model(p).partition(" (")[0]
+            if len(points) > 8 and name in named:
+                continue
             x, y, wide = at(float(p[0])), up(p[1]), 6.0 * len(name)
             places = [(x + 7, y), (x - 7 - wide, y), (x - wide / 2, y - 11), (x - wide / 2, y + 12)]
             for left, middle in places:
                 box = (left, middle - 6, wide, 12.0)
                 inside = left > LEFT and left + wide < PANEL[0] and middle < PANEL[1] - BOTTOM
-                if name and name not in named and inside and not any(_meet(box, b) for b in taken):
+                if name and inside and not any(_meet(box, other) for other in taken):
                     named.add(name)
                     taken.append(box)
-                    parts.append(
-                        f'<text class="words" x="{left:.1f}" y="{middle + 4:.1f}">'
-                        f"{inert(name)}</text>"
-                    )
+                    words = f'x="{left:.1f}" y="{middle + 4:.1f}">{inert(name)}'
+                    parts.append(f'<text class="words" {words}</text>')
+                    break
     return parts
 
 
