@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pydata_sphinx_theme
 import pytest
+import sphinx_book_theme
 from bs4 import BeautifulSoup
 from PIL import Image
 
@@ -322,6 +323,18 @@ def browsed(page, *options):
         text=True,
     )
     return BeautifulSoup(done.stdout, "html.parser")
+
+
+def test_the_legend_says_why_runs_gave_no_verdict(records):
+    [r] = [r for r in records if r["claim"] == "shape-bias-vit-vs-cnn"]
+    reasons = ["no ViT", "one training", "no ViT"]
+    found = [
+        {**r, "editions": {"imagenet": edition(verdict="not run", reason=why)}} for why in reasons
+    ]
+    found.append({**r, "editions": {"mini": edition(verdict="not run", reason="too small")}})
+    text = BeautifulSoup(front.no_verdict(found), "html.parser").get_text()
+    assert text.strip() == "No verdict: ImageNet 3 (2 of them: no ViT); miniature 1 (too small)."
+    assert front.no_verdict([r | {"editions": {}}]).strip() == ""
 
 
 def test_a_run_that_could_not_answer_says_why_in_its_cell(records):
@@ -946,6 +959,43 @@ def test_a_card_is_legible_on_the_ground_that_the_theme_lays_under_it(tmp_path, 
         text, under = (luminance("#" + "".join(f"{int(c):02x}" for c in p)) for p in parts)
         light, dark = max(text, under), min(text, under)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (element, colours)
+
+
+@needs_browser
+def test_a_page_prints_and_fits_a_phone(tmp_path, root):
+    """Code and tables go on over sheets, titles stand left; a long name or line is wrapped."""
+    css = [
+        THEME / "styles" / "bootstrap.css",
+        *sorted(Path(sphinx_book_theme.__file__).parent.rglob("sphinx-book-theme.css")),
+        root / "book" / "static" / "vitlab.css",
+    ]
+    shown = "\n".join(path.read_text() for path in css)
+    card = claims.card("hendrycks2021", "architecture-helps-more-than-augmentation-on-a", {})
+    line = "photos/" + "cnn-2, " * 90
+    body = (
+        '<main class="bd-main"><div class="bd-content"><div id="jb-print-docs-body"><h1>A</h1></div>'
+        f"{card}<table><tr><td>1</td></tr></table><div class='cell'><div class='cell_output'>"
+        f"<div class='output stream'><pre>{line}</pre></div></div></div></div></main>"
+    )
+    probe = """<script>addEventListener("load", () => {
+      const of = (name) => getComputedStyle(document.querySelector(name));
+      const found = {table: of("table").breakInside, pre: of("pre").breakInside};
+      found.title = of("h1").textAlign;
+      found.wide = Math.max(...["pre", ".claim"].map((n) => document.querySelector(n).scrollWidth));
+      document.body.dataset.found = JSON.stringify(found);
+    })</script>"""
+    found = {}
+    for media in ("print", "(max-width: 600px)"):
+        page = tmp_path / "page.html"
+        styles = shown.replace(f"@media {media}", "@media all").replace("@media(", "@media (")
+        page.write_text(
+            f'<html><meta charset="utf-8"><style>{styles}</style>'
+            f'<body style="width:380px">{body}{probe}</body></html>'
+        )
+        found[media] = json.loads(browsed(page).body["data-found"])
+    printed = found["print"]
+    assert (printed["table"], printed["pre"], printed["title"]) == ("auto", "auto", "left")
+    assert found["(max-width: 600px)"]["wide"] <= 380
 
 
 # --- the PDF --------------------------------------------------------------------------------------

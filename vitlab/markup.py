@@ -209,6 +209,7 @@ _TEMPLATES.filters |= {
     "gathered": gathered,
     "said": said,
     "unit": unit_of,
+    "cores": lambda machine: machine.replace(" 1 cores", " 1 core"),
     "minute": lambda time: time[:16].replace("T", " "),  # 2026-11-30T02:49:23+00:00
     "edition": lambda name: EDITIONS[name],
     "claimed": lambda p: f"{p['model']}, {p['condition']}: {_published(p)}",

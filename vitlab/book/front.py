@@ -179,6 +179,20 @@ def ledger(found: Sequence[Row]) -> str:
     )
 
 
+def no_verdict(found: Sequence[Row]) -> str:
+    """Why runs gave no verdict, for the legend: of each edition the reason that most of them give."""
+    reasons: dict[str, list[str]] = {}
+    for r in found:
+        for name, e in r["editions"].items():
+            if said(e) == "no verdict":
+                reasons.setdefault(name, []).append(e["reason"])
+    told = [
+        (name, len(of), max(of, key=of.count), max(map(of.count, of)))
+        for name, of in reasons.items()
+    ]
+    return render("no_verdict.html", told=sorted(told, key=lambda one: [*EDITIONS].index(one[0])))
+
+
 _WORDS = (*(v for v in claims.VERDICTS if v != "not run"), "no verdict", "not run")
 
 

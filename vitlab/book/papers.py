@@ -57,6 +57,7 @@ def _page(
     others: Others,
 ) -> str:
     since = held_since(claims.papers_folder() / f"{paper['id']}.yml", known)
+    cautions = [c for c in paper.get("cautions", ()) if not c.startswith("known:")]
     shown = []
     for r in rows:
         # On its own page a claim's address is its id; there too it leads to itself.
@@ -74,7 +75,8 @@ def _page(
         arxiv=_several(paper.get("arxiv")),
         code=[place for place in _several(paper.get("code")) if place.startswith("https://")],
         method=[text for text in str(paper.get("method", "")).splitlines() if text.strip()],
-        cautions=[c for c in paper.get("cautions", ()) if not c.startswith("known:")],
+        cautions=cautions,
+        unread=any("could not be" in c or "not read" in c for c in cautions),
         table=Markup(front.lines([front.with_link(r, f"#{r['claim']}") for r in rows], False)),
         rows=shown,
         counts=front.counts(rows),

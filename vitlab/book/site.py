@@ -287,6 +287,7 @@ def fill(
     nets = [(name, net) for name, net in zoo().items() if name.startswith("photos/")]
     parts = {
         "tally": front.tally(found, own),
+        "no_verdict": front.no_verdict(found),
         "ledger": f"{front.ledger(found)}\n<script>\n{script}\n</script>",
         "status": render("status.html", **_status(pages, states), recorded=_recorded(kept)),
         "pdf": render("pdf.html", name=pdf) if pdf else "",
