@@ -16,6 +16,7 @@ import pandas as pd
 from vitlab import claims
 from vitlab.book import svg
 from vitlab.files import FileError, read_json
+from vitlab.looks import group_of
 from vitlab.markup import EDITIONS, Markup, contrary, inert, render, said, sentence
 from vitlab.models.zoos import zoo
 
@@ -180,7 +181,7 @@ def ledger(found: Sequence[Row]) -> str:
 
 
 def no_verdict(found: Sequence[Row]) -> str:
-    """Why runs gave no verdict, for the legend: of each edition the reason that most of them give."""
+    """Why runs gave no verdict, for the legend: of each edition the reason that most give."""
     reasons: dict[str, list[str]] = {}
     for r in found:
         for name, e in r["editions"].items():
@@ -251,7 +252,9 @@ def _unprinted(panels: Sequence[svg.Panel]) -> list[str]:
     """The series of a headline that have no number of the paper's beside them."""
     theirs = {name for panel in panels if panel.title == PUBLISHED for name in panel.lines}
     ours = dict.fromkeys(name for panel in panels for name in panel.lines)
-    return [name for name in ours if name not in theirs and _FAIR not in name] if theirs else []
+    groups = {group_of(name) for name in theirs}
+    lacks = [n for n in ours if n not in theirs and group_of(n) not in groups and _FAIR not in n]
+    return lacks if theirs else []
 
 
 def _chosen(record: Mapping[str, Any]) -> list[tuple[str, str]]:
