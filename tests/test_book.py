@@ -259,6 +259,12 @@ def test_published_points_of_several_models_are_named():
     shown = svg.headline([svg.Panel("published", {"ViT": [*line, [0.9, 0.2]]})], "share", "y")
     drawn = BeautifulSoup(str(shown), "html.parser")
     assert {t.text for t in drawn.select("text")} >= {"DeiT-S", "DeiT-B", "DeiT-T"}
+    marks = [float(m["cx"]) for m in drawn.select("figure .mark")]
+    for text in drawn.select("text"):
+        if text.text.startswith("DeiT"):
+            wide, x = 7.5 * len(text.text), float(text["x"])
+            left = x - {"start": 0, "middle": wide / 2, "end": wide}[text["text-anchor"]]
+            assert not [m for m in marks[:3] if left < m < left + wide] or "middle" in str(text)
     assert "0.400 at 0.5 (DeiT-S)" in drawn.select_one("figure svg")["aria-label"]
 
 

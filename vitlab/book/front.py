@@ -266,7 +266,7 @@ def _chosen(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _otherwise(shown: Mapping[str, Any]) -> str:
     """How many checks say what the first statement does, where some decide the opposite."""
-    first = next(iter(shown.get("parts", ())), {})
+    first: Mapping[str, Any] = next(iter(shown.get("parts", ())), {})
     checks = [c for c in shown.get("checks", ()) if _FAIR not in c["quantity"]]
     against = contrary(first, checks) if first else {}
     named = "; ".join(f"{verdict}: {inert(which)}" for verdict, which in against.items())

@@ -321,16 +321,18 @@ def _models(panel: Panel, at: Scale, up: Scale) -> list[str]:
             name = _model(p).partition(" (")[0]
             if len(points) > 8 and name in named:
                 continue
-            x, y, wide = at(float(p[0])), up(p[1]), 6.0 * len(name)
-            places = [(x + 7, y), (x - 7 - wide, y), (x - wide / 2, y - 11), (x - wide / 2, y + 12)]
-            for left, middle in places:
-                box = (left, middle - 6, wide, 12.0)
+            x, y, wide = at(float(p[0])), up(p[1]), 7.5 * len(name)  # of words of 15 px
+            beside = {"start": (x + 7, y), "end": (x - 7, y)}
+            places = [*beside.items(), ("middle", (x, y - 13)), ("middle", (x, y + 13))]
+            for anchor, (place, middle) in places:
+                left = place - {"start": 0, "middle": wide / 2, "end": wide}[anchor]
+                box = (left, middle - 7, wide, 14.0)
                 inside = left > LEFT and left + wide < PANEL[0] and middle < PANEL[1] - BOTTOM
                 if name and inside and not any(_meet(box, other) for other in taken):
                     named.add(name)
                     taken.append(box)
-                    words = f'x="{left:.1f}" y="{middle + 4:.1f}">{inert(name)}'
-                    parts.append(f'<text class="words" {words}</text>')
+                    at_ = f'x="{place:.1f}" y="{middle + 4:.1f}" text-anchor="{anchor}"'
+                    parts.append(f'<text class="words" {at_}>{inert(name)}</text>')
                     break
     return parts
 
