@@ -129,7 +129,7 @@ def contrary(part: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> di
     """
     found: dict[str, list[str]] = {}
     for c in checks:
-        other = c["part"] == part["part"] and not c.get("primary") and c["verdict"] in _DECIDED
+        other = c.get("part") == part["part"] and not c.get("primary") and c["verdict"] in _DECIDED
         if other and c["verdict"] != part["verdict"]:
             found.setdefault(c["verdict"], []).append(c["quantity"])
     return {verdict: _listed(quantities) for verdict, quantities in found.items()}
@@ -139,7 +139,7 @@ def ending(
     part: Mapping[str, Any], checks: Sequence[Mapping[str, Any]], with_: str
 ) -> list[Mapping[str, Any]]:
     """The checks of a claim's statement whose quantity ends so."""
-    return [c for c in checks if c["part"] == part["part"] and c["quantity"].endswith(with_)]
+    return [c for c in checks if c.get("part") == part["part"] and c["quantity"].endswith(with_)]
 
 
 FEW = 4  # names in a sentence
