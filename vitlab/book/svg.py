@@ -107,7 +107,7 @@ def _withheld(e: Mapping[str, Any]) -> bool:
     low, high = supports(e["low"], e["high"], e["demand"])
     clear = low > 0 or high < 0
     few = "too few" in (e.get("reason") or "").lower()
-    return e["verdict"] == "cannot tell" and (few or clear)
+    return e.get("verdict") == "cannot tell" and (few or clear)
 
 
 def _arrow(side: int) -> str:
