@@ -360,7 +360,9 @@ def _panel(h: Mapping[str, Any], run: str) -> svg.Panel:
     named = f", run {run}" if run not in ("", h["edition"]) else ""
     called = _series(h["paper"], h["claim"], h["edition"])
     lines = {
-        called.get(series, series): [[_words(place), *_numbers(*numbers)] for place, *numbers in points]
+        called.get(series, series): [
+            [_words(place), *_numbers(*numbers)] for place, *numbers in points
+        ]
         for series, points in h["lines"].items()
     }
     return svg.Panel(f"{EDITIONS.get(h['edition'], h['edition'])}{named}", lines, **about)
