@@ -491,8 +491,9 @@ def _part(
 
 
 def _named(primary: Demand, shown: Check) -> str:
-    others = [c.quantity for c in primary if c is not shown]
-    return shown.quantity + (f" (of these and {', '.join(others)} the weakest)" if others else "")
+    if len(primary) == 1:
+        return shown.quantity
+    return f"{shown.quantity} (the weakest of {'; '.join(c.quantity for c in primary)})"
 
 
 def _shown(primary: Demand, answer: Answer) -> Check:
