@@ -466,7 +466,8 @@ def test_what_was_chosen_with_results_of_another_edition_is_said_with_the_other_
 def test_every_run_of_a_headline_calls_a_series_the_same(tmp_path):
     """What decides has no rate in its name, and is another rate on photographs."""
     about = {"paper": "kojima2022", "claim": "cfa-helps-every-corruption", "x": "", "y": ""}
-    lines = {"ViT with CFA": [["fog", 0.1]], "ViT with CFA, rate 0.001": [["fog", 0.2]]}
+    lines = {"ViT with CFA": [["fog", 0.1, 0, 0.2, 9]]}
+    lines["ViT with CFA, rate 0.001"] = [["fog", 0.2, 0.1, 0.3, 9]]
     runs = []
     for name, shown in (("mini", [*lines][:1]), ("photos", [*lines])):
         (tmp_path / name).mkdir()

@@ -5,6 +5,7 @@ import sys
 import imagecorruptions
 import numpy as np
 import pytest
+from padding import far
 import torch
 import torchvision
 from PIL import Image
@@ -201,7 +202,7 @@ def test_the_mce_of_quantities_is_the_mean_of_images_mces():
     columns = dict(zip(reference, wrong.T, strict=True))
     ours = stats.mce({c: stats.mean(column) for c, column in columns.items()}, reference).interval
     each = stats.mce(columns, reference)
-    low, high = ttest_1samp(each, 0).confidence_interval()
+    low, high = ttest_1samp(far(each), 0).confidence_interval()
     assert ours == pytest.approx((each.mean(), low, high, 30))
     clean = np.random.default_rng(2).random(30)
     added = stats.relative_mce(
@@ -209,7 +210,7 @@ def test_the_mce_of_quantities_is_the_mean_of_images_mces():
     )
     by_hand = [(wrong[:, k] - clean) / (r - 0.1) for k, r in enumerate(reference.values())]
     each = np.mean(by_hand, 0)
-    low, high = ttest_1samp(each, 0).confidence_interval()
+    low, high = ttest_1samp(far(each), 0).confidence_interval()
     assert added.interval == pytest.approx((each.mean(), low, high, 30))
 
 
@@ -236,7 +237,7 @@ def test_an_mce_as_a_ratio_of_sums_counts_the_references_chance():
     assert ratio.value == pytest.approx(wrong["mine"].sum() / wrong["theirs"].sum())
     sums = [wrong[m].mean(1) for m in wrong]
     assert ratio.interval == pytest.approx(fieller([sums[0]], [sums[1]], 48))
-    low, high = ttest_1samp(sums[0] - sums[1], 0).confidence_interval()
+    low, high = ttest_1samp(far(sums[0] - sums[1]), 0).confidence_interval()
     assert (error("mine") - error("theirs")).interval[1:3] == pytest.approx((low, high))
     assert error("mine").edges == pytest.approx((0, 1 - 1 / 16))
     assert error("nobody").lacks == "nobody"

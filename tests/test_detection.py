@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from padding import far
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.neighbors import NearestNeighbors
 
@@ -79,7 +80,7 @@ def test_auroc_of_a_group_has_delongs_interval_and_pairs_models():
     known = {name: (draw.normal(1, 1, 80), draw.normal(0, 1, 60)) for name in "ab"}
     one = detection.group_auroc(known, ["a"])
     ours, theirs = detection.placements(*known["a"])
-    variance = ours.var(ddof=1) / 80 + theirs.var(ddof=1) / 60
+    variance = far(ours).var(ddof=1) / 82 + far(theirs).var(ddof=1) / 62
     half = (one.interval.high - one.interval.low) / 2
     assert half == pytest.approx(1.98 * np.sqrt(variance), rel=0.01)
     both = detection.group_auroc(known, ["a", "b"])

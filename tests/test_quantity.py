@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from padding import far
 from scipy import stats
 
 from vitlab.statistics import (
@@ -42,12 +43,6 @@ def paired_t(values):
     """SciPy's t interval of a mean."""
     low, high = stats.ttest_1samp(values, 0).confidence_interval()
     return Interval(float(np.mean(values)), float(low), float(high), len(values))
-
-
-def far(values):
-    """With two items more, as far out as the farthest."""
-    middle, end = np.mean(values), np.abs(values - np.mean(values)).max()
-    return np.r_[values, middle - end, middle + end]
 
 
 def padded_t(values):

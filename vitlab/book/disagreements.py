@@ -130,7 +130,7 @@ def together(
     first, second: edition -> verdict. fair: of each, edition -> the verdict of the same check
     against a CNN as accurate.
 
-    >>> together({"imagenet": "holds", "mini": "seen"}, {"imagenet": "fails"})
+    >>> together({"imagenet": "holds"}, {"imagenet": "fails"})
     'On ImageNet the first holds and the second fails: here they disagree as well.'
 
     Editions are never mixed: where only one of the two was measured, it is named, and nothing is
