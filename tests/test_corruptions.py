@@ -5,9 +5,9 @@ import sys
 import imagecorruptions
 import numpy as np
 import pytest
-from padding import far
 import torch
 import torchvision
+from padding import far
 from PIL import Image
 from scipy.stats import ttest_1samp
 
