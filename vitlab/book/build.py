@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -243,6 +243,11 @@ def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: s
             _refresh_prose(page, folder)
             _clear(folder / "failure.json")
     stale = [r for r in results if r.reason]
+    # Once, before any page runs beside another, whose folder would be in the way.
+    for place in (base / "work", base / "pages"):
+        if not place.is_dir():  # it may well be a link to another disk
+            with suppress(OSError):  # what cannot be cleared is told of each page
+                _clear(place)
     jobs = max(1, min(jobs, len(stale)))
     environment = _environment(root, max(1, _cores() // jobs), scheduler)
     runners = [Runner(environment, root) for _ in range(jobs)]
@@ -282,9 +287,6 @@ def _run(
         for other in (base / "work").glob(f"{glob.escape(page.name)}-{'[0-9a-f]' * 16}"):
             if other != work:
                 _clear(other)
-        for place in (base / "work", folder.parent):
-            if not place.is_dir():  # it may well be a link to another disk
-                _clear(place)
         _clear_unless_folder(work)
         _clear_unless_folder(work / "out")
         (work / "out").mkdir(parents=True, exist_ok=True)
