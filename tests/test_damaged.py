@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Means
+from damaging import WAYS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_build import checkout, quick, write  # noqa: F401  a fixture
@@ -24,16 +25,7 @@ from vitlab.statistics.check import measured
 from vitlab.trials import listing, measure, store
 from vitlab.trials.run import run as evaluate
 
-
-def flipped(content):
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-
-
-DAMAGE = {
-    "empty": lambda content: b"",
-    "half": lambda content: content[: len(content) // 2],
-    "flipped": flipped,
+DAMAGE = WAYS | {
     "binary": lambda content: b"\xff\xfe\x00",
     "list": lambda content: b"[]",
     "number": lambda content: b"1",

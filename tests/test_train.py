@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from damaging import WAYS
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
@@ -59,15 +60,7 @@ def test_a_finished_training_is_not_repeated_but_another_recipe_is(tmp_path):
     assert other["sha256"] != first["sha256"]
 
 
-def flipped(content):
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-
-
-DAMAGE = {
-    "empty": lambda content: b"",
-    "half": lambda content: content[: len(content) // 2],
-    "flipped": flipped,
+DAMAGE = WAYS | {
     "another": lambda content: b"[]",
     "another number": lambda content: content.replace(b'"seed": 0', b'"seed": 1'),
 }
