@@ -9,7 +9,7 @@ asks that (Malinin et al. 2020).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
@@ -186,10 +186,11 @@ def agreement(
     The interval is the bootstrap's 2.5 to 97.5 per cent, images drawn anew for all models at once:
     a rank has no jackknife. Chance in both rankings draws tau towards 0.
     """
-    taus = [
-        _tau(answered, (first, second), halves, _counts(name, answered, resamples))
-        for name, answered in sets.items()
-    ]
+    taus = []
+    for name, answered in sets.items():
+        counts = _counts(name, answered, resamples)
+        sides = _halves(answered, counts) if halves else [_over_models(answered, counts)] * 2
+        taus.append(kendall(sides[0][first], sides[1][second]))
     mean = np.nanmean(taus, 0) if taus else np.full(resamples + 1, np.nan)
     fewest = min((len(next(iter(one.values()))[0]) for one in sets.values()), default=0)
     return _bootstrapped(mean, fewest)
@@ -208,15 +209,10 @@ def reliable(
     sets, resamples and the interval are those of `agreement`.
     """
     names = ("low ECE", "PRR")
+    halves = [_halves(found, _counts(name, found, resamples)) for name, found in sets.items()]
     taus = {
-        pair: np.nanmean(
-            [
-                _tau(found, pair, True, _counts(name, found, resamples))
-                for name, found in sets.items()
-            ],
-            0,
-        )
-        for pair in product(names, names)
+        (a, b): np.nanmean([kendall(first[a], second[b]) for first, second in halves], 0)
+        for a, b in product(names, names)
     }
     own = share * np.minimum(*(taus[name, name] for name in names))
     across = (taus[names] + taus[names[::-1]]) / 2
@@ -239,13 +235,15 @@ def _counts(name: str, answered: Mapping[str, Answered], resamples: int) -> np.n
     return np.vstack([np.ones((1, n)), drawn])
 
 
-def _tau(
-    answered: Mapping[str, Answered], names: Sequence[str], halves: bool, counts: np.ndarray
-) -> np.ndarray:
-    n = counts.shape[-1]
-    parts = [np.arange(n) % 2 == 0, np.arange(n) % 2 == 1] if halves else [np.ones(n, bool)] * 2
-    sides = [
-        np.stack([_measures((c[at], r[at]), counts[:, at])[name] for c, r in answered.values()], -1)
-        for at, name in zip(parts, names, strict=True)
+def _over_models(answered: Mapping[str, Answered], counts: np.ndarray) -> dict[str, np.ndarray]:
+    """The measures of every model: [resamples, models]."""
+    each = [_measures(one, counts) for one in answered.values()]
+    return {name: np.stack([one[name] for one in each], -1) for name in each[0]}
+
+
+def _halves(answered: Mapping[str, Answered], counts: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """`_over_models` of every second image, and of the others."""
+    return [
+        _over_models({m: (c[k::2], r[k::2]) for m, (c, r) in answered.items()}, counts[:, k::2])
+        for k in (0, 1)
     ]
-    return kendall(*sides)

@@ -102,13 +102,13 @@ class Evidence:
 
         Few items of which one tells most have a variance that is mostly too small.
         """
+        kinds = self._kinds()
         if self.more is not None:
-            return self._kinds()
-        ends = [abs(added - added.mean()).max(initial=0.0) for added in self._kinds()]
-        return [
-            np.append(added, [added.mean() + end, added.mean() - end])
-            for added, end in zip(self._kinds(), ends, strict=True)
-        ]
+            return kinds
+        middles = [added.mean() for added in kinds]
+        ends = [abs(a - m).max(initial=0.0) for a, m in zip(kinds, middles, strict=True)]
+        far = ([m + end, m - end] for m, end in zip(middles, ends, strict=True))
+        return [np.append(added, two) for added, two in zip(kinds, far, strict=True)]
 
     def _reaching(self, low: float, high: float) -> tuple[float, float]:
         """An interval's ends, as far out as few items may have moved the number, and it can go."""
