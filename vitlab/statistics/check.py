@@ -226,9 +226,7 @@ def judge(check: Check) -> Answer:
     if room:
         return Answer("cannot tell", f"no room: all at the {room}")
     low, high = check.reach
-    above_all = check.above is not None and bound >= high
-    below_all = check.below is not None and bound <= low
-    if low < high and (above_all or below_all):  # a number times 0 has nothing to reach
+    if (check.above is not None and bound >= high) or (check.below is not None and bound <= low):
         return Answer("cannot tell", f"out of reach: it can be {low:.3g} to {high:.3g}")
     word = beyond(check, i)
     if word == "holds" and check.against and check.excess is None:
