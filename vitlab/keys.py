@@ -44,7 +44,12 @@ def syntax(code: str) -> str:
 
     Raises SyntaxError for what is not Python.
     """
-    return digest(ast.dump(_without_docstrings(ast.parse(textwrap.dedent(code)))))
+    return _key_of(ast.parse(textwrap.dedent(code)))
+
+
+def _key_of(tree: ast.Module) -> str:
+    """A syntax tree as a key; its docstrings are taken out."""
+    return digest(ast.dump(_without_docstrings(tree)))
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -59,22 +64,23 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 @cache
 def _module(path: Path, changed: int) -> tuple[str, tuple[str, ...]]:
     """A module's syntax as a key, and what it imports from vitlab; read once per change."""
-    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     package = ".".join(path.parent.relative_to(_PACKAGE.parent).parts)
-    return syntax(text), tuple(wanted(text, package))
+    imports = tuple(wanted(tree, package))
+    return _key_of(tree), imports
 
 
-def wanted(code: str, package: str = "") -> list[str]:
+def wanted(code: str | ast.Module, package: str = "") -> list[str]:
     """The dotted names below ``vitlab`` that a piece of code uses; some may be no modules.
 
-    package: that the code is in, for ``from . import``.
+    code: as text, or as its syntax tree. package: that the code is in, for ``from . import``.
 
     >>> wanted("from vitlab.attacks import gradient")
     ['vitlab.attacks', 'vitlab.attacks.gradient']
     """
     found: list[str] = []
     only_for_types: set[ast.AST] = set()
-    for node in ast.walk(ast.parse(code)):
+    for node in ast.walk(ast.parse(code) if isinstance(code, str) else code):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             only_for_types |= {inner for part in node.body for inner in ast.walk(part)}
         if node in only_for_types:
@@ -84,9 +90,16 @@ def wanted(code: str, package: str = "") -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             module = f"{package}.{node.module}" if node.level else node.module
             found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Attribute):  # import vitlab; vitlab.models.load(...)
-            found.append(ast.unparse(node))
+        elif isinstance(node, ast.Attribute) and _begins(node) == "vitlab":
+            found.append(ast.unparse(node))  # import vitlab; vitlab.models.load(...)
     return [name for name in dict.fromkeys(found) if name.split(".")[0] == "vitlab"]
+
+
+def _begins(node: ast.expr) -> str:
+    """The name that a dotted name begins with; empty for what is none, such as ``f(x).a``."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def modules(*names: str) -> dict[str, str]:
@@ -95,14 +108,15 @@ def modules(*names: str) -> dict[str, str]:
     Names that are no modules (functions, classes) are passed over. Paths begin with ``vitlab/``.
     """
     found: dict[str, str] = {}
-    waiting = list(names)
+    waiting, seen = list(names), set(names)
     while waiting:
-        stem = _PACKAGE.parent.joinpath(*waiting.pop().split("."))
-        for path in (stem.with_suffix(".py"), stem / "__init__.py", stem / "__init__.pyi"):
-            name = path.relative_to(_PACKAGE.parent).as_posix()
-            if name not in found and name not in _ASIDE and path.is_file():
+        stem = waiting.pop().replace(".", "/")
+        for name in (f"{stem}.py", f"{stem}/__init__.py", f"{stem}/__init__.pyi"):
+            path = _PACKAGE.parent / name
+            if name not in _ASIDE and path.is_file():
                 found[name], imports = _module(path, path.stat().st_mtime_ns)
-                waiting += imports
+                waiting += [one for one in imports if one not in seen]
+                seen.update(imports)
     return dict(sorted(found.items()))
 
 
