@@ -10,6 +10,7 @@ import platform
 import re
 from collections.abc import Container, Iterator
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from glob import escape
@@ -78,10 +79,15 @@ def read_text(path: Path) -> str:
 
 def read(source: Path) -> nbformat.NotebookNode:
     """A page's notebook, from its .md. Raises FileError, with the file, for what holds none."""
-    if not read_text(source).strip():  # and jupytext does not name a file that is no text
+    return deepcopy(_notebook(source, read_text(source)))
+
+
+@cache
+def _notebook(source: Path, text: str) -> nbformat.NotebookNode:
+    if not text.strip():
         raise FileError(f"{source} is empty")
     try:
-        return jupytext.read(source)
+        return jupytext.reads(text, fmt={"extension": source.suffix})
     except Exception as error:  # of YAML, of MyST, and others
         raise FileError(f"{source} is no notebook: {' '.join(str(error).split())}") from None
 
@@ -451,11 +457,9 @@ def _parts(
     given: dict[str, Any],
     settings: dict[str, Any],
 ) -> dict[str, str]:
-    from vitlab.models.device import best_device
-
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     trees = [tree for tree in (_parsed(cell.source) for cell in cells) if tree]
-    modules = imported("\n".join(map(ast.unparse, trees)))
+    modules = imported(*trees)
     locked = read_text(root / "requirements.lock").splitlines()
     parts = {
         "code": digest(*(syntax(cell.source) for cell in cells)),
@@ -463,7 +467,7 @@ def _parts(
         "lock file": digest(*sorted(line.partition("#")[0].strip() for line in locked)),
         "libraries": _installed(*locked),
         "Python": platform.python_version(),
-        "device": settings.get("device") or best_device(),
+        "device": settings.get("device") or _best_device(),
         **modules,
         "profiles.yml": digest(json.dumps(settings, sort_keys=True, default=str)),
     }
@@ -486,6 +490,15 @@ def _parts(
         files = sorted((root / "book" / "recorded").glob(f"*/{escape(name)}/**/*.*"))
         parts["recorded runs"] = digest(*(f"{path.name} {sha256(path)}" for path in files))
     return parts
+
+
+def _best_device() -> str:
+    """`models.best_device`; a torch for CPUs alone has no other, and takes seconds to import."""
+    if metadata.version("torch").endswith("+cpu"):
+        return "cpu"
+    from vitlab.models.device import best_device
+
+    return best_device()
 
 
 def _content(path: Path) -> str:
@@ -525,6 +538,7 @@ def syntax(code: str) -> str:
     return keys.syntax(code) if _parsed(code) else digest(code)
 
 
+@cache
 def _parsed(code: str) -> ast.Module | None:
     try:
         return ast.parse(code)
@@ -532,9 +546,9 @@ def _parsed(code: str) -> ast.Module | None:
         return None
 
 
-def imported(code: str) -> dict[str, str]:
+def imported(*code: str | ast.Module) -> dict[str, str]:
     """The vitlab modules that code imports, and those they import: path -> syntax as a key."""
-    return keys.modules(*keys.wanted(code))
+    return keys.modules(*(name for one in code for name in keys.wanted(one)))
 
 
 def _texts(value: Any) -> Iterator[str]:
