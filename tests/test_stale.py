@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from functools import partial
@@ -397,14 +398,14 @@ def test_versions_of_libraries(place, folder, tmp_path, monkeypatch, library):
         keys.metadata, "version", lambda name: "other" if name == library else real(name)
     )
     keys.libraries.cache_clear()
-    pages._installed.cache_clear()
+    pages.installed.cache_clear()
     try:
         assert shown(images) == 4
         assert reason(place, {}, tmp_path / "page") == "changed: libraries"
     finally:
         monkeypatch.undo()
         keys.libraries.cache_clear()
-        pages._installed.cache_clear()
+        pages.installed.cache_clear()
 
 
 def test_a_page_that_gives_less_than_a_value_for_each_image_is_refused(folder):
@@ -420,6 +421,9 @@ def test_a_page_that_gives_less_than_a_value_for_each_image_is_refused(folder):
 
 
 # --- the site -------------------------------------------------------------------------------------
+
+
+PAPERS_PAGES, LIBRARY_PAGE = build.papers.pages, build.api.markdown
 
 
 @pytest.fixture
@@ -466,6 +470,11 @@ def appended(path, text):
         (lambda place, code: (place / "html" / "data" / "ledger.json").unlink(), True),
         (lambda place, code: (place / "html" / "data/01-first/table.csv").write_text(""), True),
         (lambda place, code: (place / "site.json").write_bytes(b"\xff\xfe\x00"), True),
+        (lambda place, code: touched(place.parent / "book"), False),
+        (lambda place, code: appended(place.parent / "book" / "intro.md", "\nMore.\n"), True),
+        (lambda place, code: appended(place.parent / "_config.yml", "\nlogo: a.png\n"), True),
+        (lambda place, code: appended(place.parent / "requirements.lock", "\nnone==1\n"), True),
+        (lambda place, code: (place.parent / "notebooks/01-first.ipynb").write_text("{}"), True),
     ],
 )
 def test_a_site_is_rendered_again_when_anything_it_is_made_from_has_changed(
@@ -480,3 +489,49 @@ def test_a_site_is_rendered_again_when_anything_it_is_made_from_has_changed(
     change(checkout / "build", tmp_path / "vitlab")
     assert rendered() == 1 + again
     assert rendered() == 1 + again, "and then it stands"
+
+
+def test_a_site_that_stands_is_not_staged_again(rendered, checkout, monkeypatch):  # noqa: F811
+    assert rendered() == 1
+    monkeypatch.setattr(build.book, "staged_page", None)
+    assert rendered() == 1
+    appended(checkout / "book" / "intro.md", "\nMore.\n")
+    assert build.build(root=checkout, jobs=1) == 1, "what has changed is staged"
+
+
+def test_all_that_a_site_is_staged_from_is_part_of_its_key(rendered, checkout, monkeypatch):  # noqa: F811
+    """Else it would stand when that has changed. The papers' pages and the library's are made."""
+    package = Path(pages.__file__).parents[1]
+    monkeypatch.setattr(build, "_PACKAGE", package)
+    monkeypatch.setattr(build.papers, "pages", PAPERS_PAGES)
+    monkeypatch.setattr(build.api, "markdown", LIBRARY_PAGE)
+    opened = {"key": set(), "stage": set()}
+    at = []  # what is being done, while it is
+
+    def note(event, about):
+        if event == "open" and at and isinstance(about[0], str | os.PathLike):
+            opened[at[-1]].add(Path(os.path.realpath(about[0])))
+
+    def sources(*of, real=build._sources):
+        at.append("key")
+        try:
+            return real(*of)
+        finally:
+            at.append("stage")
+
+    monkeypatch.setattr(build, "_sources", sources)
+    sys.addaudithook(note)
+    assert rendered() == 1
+    at.clear()
+    made = [checkout / "build" / name for name in ("src", "html", "_build", "_config.yml")]
+    made += [checkout / "build" / name for name in ("_toc.yml", "site.json", "jupyter-book.log")]
+    read = {
+        path
+        for path in opened["stage"]
+        if any(path.is_relative_to(place) for place in (checkout, package, package.parent / "book"))
+        and path.suffix != ".pyc"
+        and not any(path.is_relative_to(place) for place in made)
+        and path.exists()  # a part of a file that is made
+    }
+    assert len(read) > 50
+    assert read <= opened["key"]

@@ -29,8 +29,10 @@ def inert(text: object) -> Markup:
     """
     if isinstance(text, Markup):
         return text
-    printable = "".join(c if c.isprintable() else " " for c in str(text))
-    line = " ".join(printable.split()).translate(_MARKS)
+    line = str(text)
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else " " for c in line)
+    line = " ".join(line.split()).translate(_MARKS)
     # At its start a line may be a heading, a comment or an item of a list.
     line = re.sub(r"^[!-%'-/:-@^]", lambda mark: f"&#{ord(mark[0])};", line)
     return Markup(re.sub(r"^(\d+)([.)])(?=\s|$)", lambda m: f"{m[1]}&#{ord(m[2])};", line))

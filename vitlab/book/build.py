@@ -52,7 +52,7 @@ from vitlab.files import (
     write_text,
 )
 from vitlab.images import contents
-from vitlab.markup import calling
+from vitlab.markup import EDITIONS, calling
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -483,14 +483,29 @@ def _site(
     parameters: dict[str, str],
     pdf: bool = False,
 ) -> None:
-    """Stage executed pages and prose, render them with Jupyter Book, put the site in its place."""
+    """Stage executed pages and prose, render them with Jupyter Book, put the site in its place.
+
+    A site stands where all that it can be made from is as it was (`_sources`), which is soon seen,
+    or else where all that is staged is.
+    """
+    address = pages.address(root) or _github()
+    if not address:
+        print(
+            "no repository address (_config.yml, GITHUB_REPOSITORY): "
+            "Colab and source links left out"
+        )
+    site, stamp_file = base / "html", base / "site.json"
+    known = stamp_file.read_bytes().split() if stamp_file.is_file() else []
+    sources = _sources(root, base, states, records, parameters, pdf)
+    if _stamp(sources, site).encode() in known:
+        print(f"site up to date: {site / 'index.html'}")
+        return
     staged = base / "src"
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(
         root / "book", staged / "book", ignore=shutil.ignore_patterns("papers", "recorded")
     )
     folders = {name: base / "pages" / name for name in states}
-    address = pages.address(root) or _github()
     (staged / "notebooks").mkdir()
     if parameters:
         records = [record for record in records if record["page"]]
@@ -530,11 +545,6 @@ def _site(
     book.fill(staged / "book", records, folders, states, printed, of_reader, kept)
     (staged / "book" / "api.md").write_text(api.markdown())
     book.link(config, address)
-    if not address:
-        print(
-            "no repository address (_config.yml, GITHUB_REPOSITORY): "
-            "Colab and source links left out"
-        )
     for chapter in (chapter for part in toc["parts"] for chapter in part["chapters"]):
         if chapter["file"] == "book/papers/index" and len(of_papers) > 1:
             below = [name for name in of_papers if name != "index"]
@@ -546,9 +556,8 @@ def _site(
     rendered = [staged, base / "_config.yml", base / "_toc.yml", root / "requirements.lock"]
     stamp = digest(*map(_content, rendered), beside.keys(), *map(sha256, beside.values()))
     stamp = digest(stamp, records, panels, *_finishing())
-    site = base / "html"
-    stamp_file = base / "site.json"
-    if stamp_file.is_file() and stamp_file.read_bytes() == _stamp(stamp, site).encode():
+    if _stamp(stamp, site).encode() in known:
+        _remember(stamp_file, site, sources, stamp)
         print(f"site up to date: {site / 'index.html'}")
         return
     shutil.rmtree(base / "_build", ignore_errors=True)
@@ -582,9 +591,7 @@ def _site(
     if pdf:
         printer.write(built, _in_order(toc), built / printer.NAME)
     _put(built, site)
-    if stamp_file.is_dir():
-        _clear(stamp_file)
-    write_text(stamp_file, _stamp(stamp, site))
+    _remember(stamp_file, site, sources, stamp)
     print(f"site: {site / 'index.html'}")
 
 
@@ -701,10 +708,40 @@ def _finishing() -> list[str]:
     return [keys.syntax(read_text(_PACKAGE / "book" / f"{name}.py")) for name in names]
 
 
+def _sources(
+    root: Path,
+    base: Path,
+    states: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    parameters: Mapping[str, str],
+    pdf: bool,
+) -> str:
+    """All that a site can be made from, as a key: the checkout's files, the pages as they ran, git.
+
+    Rather too much than too little: where it differs, the site is staged, and that is compared.
+    """
+    of_papers = claims.papers_folder()
+    files = (root / "_config.yml", root / "requirements.lock")
+    folders = (_PACKAGE, root / "book", root / "notebooks", base / "pages", of_papers)
+    made_by = platform.python_version(), pages.installed(*pages.lock_file(root))
+    given = sorted(parameters.items()), pdf, _github(), sorted(EDITIONS.items())
+    found = map(_content, (*files, *folders))
+    return digest(*found, *made_by, *given, papers.history(of_papers), states, records)
+
+
 def _content(place: Path) -> str:
-    """A file, or all files below a folder, by name and content."""
-    files = sorted(path for path in (place, *place.rglob("*")) if path.is_file())
+    """A file, or all files below a folder, by name and content; compiled code does not count."""
+    # Unlike Path.rglob, it looks into linked folders too.
+    below = glob.iglob(f"{glob.escape(str(place))}/**", recursive=True, include_hidden=True)
+    found = sorted(path for path in (place, *map(Path, below)) if path.is_file())
+    files = [path for path in found if path.parent.name != "__pycache__"]
     return digest(*(f"{path.relative_to(place.parent)} {sha256(path)}" for path in files))
+
+
+def _remember(stamp_file: Path, site: Path, *made_from: str) -> None:
+    if stamp_file.is_dir():
+        _clear(stamp_file)
+    write_text(stamp_file, "\n".join(_stamp(one, site) for one in made_from))
 
 
 def _stamp(made_from: str, site: Path) -> str:

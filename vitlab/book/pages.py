@@ -460,12 +460,12 @@ def _parts(
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     trees = [tree for tree in (_parsed(cell.source) for cell in cells) if tree]
     modules = imported(*trees)
-    locked = read_text(root / "requirements.lock").splitlines()
+    locked = lock_file(root)
     parts = {
         "code": digest(*(syntax(cell.source) for cell in cells)),
         "parameters": digest(json.dumps(given, sort_keys=True)),
         "lock file": digest(*sorted(line.partition("#")[0].strip() for line in locked)),
-        "libraries": _installed(*locked),
+        "libraries": installed(*locked),
         "Python": platform.python_version(),
         "device": settings.get("device") or _best_device(),
         **modules,
@@ -506,8 +506,13 @@ def _content(path: Path) -> str:
     return sha256(path) if path.is_file() else "missing"
 
 
+def lock_file(root: Path) -> list[str]:
+    """The lines of the lock file of a checkout."""
+    return read_text(root / "requirements.lock").splitlines()
+
+
 @cache
-def _installed(*locked: str) -> str:
+def installed(*locked: str) -> str:
     """The versions, as they are installed, of what a lock file names."""
     names = sorted(filter(None, (re.split(r"[=<>~!;\[ #]", line)[0] for line in locked)))
     return digest(*(f"{name} {_version(name)}" for name in names if not name.startswith("-")))

@@ -14,7 +14,7 @@ import yaml
 
 from vitlab import claims
 from vitlab.book import front
-from vitlab.files import LOADER
+from vitlab.files import LOADER, digest
 from vitlab.markup import Markup, render
 
 Others = Mapping[str, Sequence[Mapping[str, str]]]  # claims that one disagrees with, by name
@@ -97,6 +97,12 @@ def commits(folder: Path) -> list[str]:
     if not _git(folder, "rev-parse", "--is-shallow-repository").startswith("false"):
         return []  # all that is older would seem to be of its last commit
     return _git(folder, "rev-list", "HEAD").splitlines()
+
+
+def history(folder: Path) -> str:
+    """What git knows of a folder, as a key: `held_since` depends on this and on its files."""
+    where = _git(folder, "rev-parse", "HEAD", "--is-shallow-repository")
+    return digest(where, _git(folder, "ls-files", "--stage"))
 
 
 def held_since(path: Path, known: Sequence[str]) -> dict[str, dict[str, str]]:
