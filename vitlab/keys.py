@@ -53,12 +53,19 @@ def _key_of(tree: ast.Module) -> str:
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             said = node.body[0] if node.body else None
             if isinstance(said, ast.Expr) and isinstance(said.value, ast.Constant):
                 node.body = node.body[1:] or [ast.Pass()]
+        waiting += [below for below in ast.iter_child_nodes(node) if isinstance(below, _STATEMENTS)]
     return tree
+
+
+# In no expression is a class or a function with a docstring.
+_STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)
 
 
 @cache

@@ -112,6 +112,7 @@ def choose(
     Raises PageError for unknown pages, profiles and parameters and for values of another kind.
     """
     profiles.name(profile)
+    _content.cache_clear()
     known = names(root)
     wanted = list(dict.fromkeys(wanted))
     for name in wanted:
@@ -473,7 +474,8 @@ def _parts(
     }
     nodes = [node for tree in trees for node in ast.walk(tree)]
     used = {getattr(node, "id", getattr(node, "attr", "")) for node in nodes}
-    literals = [text for tree in trees for text in _texts(tree)]
+    constants = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    literals = list(dict.fromkeys(text for text in constants if isinstance(text, str)))
     chosen = list(_texts(settings))
     parts |= _weight_parts(chosen, literals) | _image_parts(chosen, literals)
     if "zoo" in used:  # vitlab.models.zoo: recipes and curves of all
@@ -482,7 +484,7 @@ def _parts(
         parts["groups and colours"] = _content(_PACKAGE / "zoo" / "groups.yml")
     if any(module.startswith("vitlab/images/") for module in modules):
         facts = sorted(f for f in (_PACKAGE / "images").iterdir() if f.suffix in (".csv", ".json"))
-        parts["facts about ImageNet"] = digest(*map(sha256, facts))
+        parts["facts about ImageNet"] = digest(*map(_content, facts))
     text = "\n".join(cell.source for cell in cells)
     for paper in sorted(set(re.findall(r'settles?\(\s*"(\w+)"', text))):
         parts[f"papers/{paper}.yml"] = _asked(paper)
@@ -501,8 +503,12 @@ def _best_device() -> str:
     return best_device()
 
 
+@cache
 def _content(path: Path) -> str:
-    """The SHA-256 of a file that the page reads, and tells if it is not there."""
+    """The SHA-256 of a file of the library that pages read, and tell if it is not there.
+
+    Each is read once for all pages that `choose` looks at.
+    """
     return sha256(path) if path.is_file() else "missing"
 
 
@@ -557,12 +563,9 @@ def imported(*code: str | ast.Module) -> dict[str, str]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All text in a value, its lists and mappings; in code, all its literals."""
+    """All text in a value, its lists and mappings."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, ast.AST):
-        for node in ast.walk(value):
-            yield from _texts(getattr(node, "value", None) if isinstance(node, ast.Constant) else 0)
     elif isinstance(value, dict | list | tuple):
         for one in value.values() if isinstance(value, dict) else value:
             yield from _texts(one)
