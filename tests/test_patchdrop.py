@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vitlab.conditions import Batch, patchdrop
+from vitlab.rng import generator
 
 
 def batch(n=6, size=16, seed=0):
@@ -46,6 +47,23 @@ def test_random_masks_have_the_count_are_uniform_and_nested():
     assert (high | ~low).all(), "a lower level drops cells that a higher one shows"
     # each cell is dropped in a quarter of 2000 masks: 500 with standard deviation 19
     assert (low.float().sum(0) - 500).abs().max() < 5 * 19.4
+
+
+@pytest.mark.parametrize("key", [(0, 3, "image7"), (1, 3), (True, 3), (np.int64(1), 3)])
+def test_the_cells_dropped_are_the_first_of_the_keys_permutation(key):
+    order = generator("patchdrop", *key, 12).permutation(12)
+    for level, dropped in ((0, 0), (0.3, 3), (0.5, 6), (1, 12)):
+        [cells] = patchdrop.random_cells([key], (3, 4), level)
+        assert sorted(cells.flatten().nonzero()[:, 0].tolist()) == sorted(order[:dropped])
+
+
+def test_all_levels_of_an_image_come_from_one_draw(monkeypatch):
+    drawn = []
+    noted = lambda *key: drawn.append(key) or generator(*key)  # noqa: E731
+    monkeypatch.setattr(patchdrop, "generator", noted)
+    for condition in patchdrop.random([0.2, 0.5, 0.8], (4, 4), seed=7, draws=2):
+        condition.apply(batch())
+    assert len(drawn) == len(set(drawn)) == 6 * 2
 
 
 def test_as_released_one_mask_serves_256_images():

@@ -7,6 +7,7 @@ dropped at a level is ``floor(level * cells)``, as in the paper's released code.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -58,12 +59,18 @@ def random_cells(keys: Iterable[tuple], grid: tuple[int, int], level: float) -> 
     A key's cells at a lower level are a subset of its cells at a higher one.
     """
     cells = grid[0] * grid[1]
-    dropped = []
-    for key in keys:
-        row = np.zeros(cells, bool)
-        row[generator("patchdrop", *key, cells).permutation(cells)[: count(level, cells)]] = True
-        dropped.append(row)
-    return torch.from_numpy(np.stack(dropped)).view(-1, *grid)
+    turns = np.stack([_turns(cells, *key) for key in keys])
+    return torch.from_numpy(turns < count(level, cells)).view(-1, *grid)
+
+
+# A batch's levels come one after another, with its other images and draws between. Types count:
+# True is another key than 1.
+@lru_cache(maxsize=2048, typed=True)
+def _turns(cells: int, *key: object) -> np.ndarray:
+    """When each cell is dropped, from 0: int32 [cells], the order that all levels share."""
+    turns = np.empty(cells, np.int32)
+    turns[generator("patchdrop", *key, cells).permutation(cells)] = np.arange(cells)
+    return turns
 
 
 def top_cells(saliency: Tensor, share: float) -> Tensor:
