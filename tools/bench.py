@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -309,6 +310,26 @@ def released_loop(root: Path) -> dict[str, Any]:
     }
 
 
+def _alone(count: int) -> float:
+    """Seconds of a run of its own over `count` stimuli, a thread."""
+    torch.set_num_threads(1)
+    conditions = patchdrop.random(LEVELS, (8, 8))
+    images, model = data.load("stimuli", n=count), load("mini/vit-0")
+    with _nothing_kept():
+        return _seconds(lambda: evaluate.run([model], images, conditions, progress=False))
+
+
+def _two_processes() -> float:
+    """How much faster two runs are at once than one after the other: what the cores allow.
+
+    They share nothing; two hyperthreads of one core are no two cores.
+    """
+    with get_context("spawn").Pool(2) as pool:
+        pool.map(_alone, [64] * 2, chunksize=1)  # imports, first allocations
+        (one,) = pool.map(_alone, [512])
+        return 2 * one / max(pool.map(_alone, [512] * 2, chunksize=1))
+
+
 def dask() -> dict[str, Any]:
     """Two local Dask workers against one, and one against none; a thread each."""
     from distributed import Client, LocalCluster
@@ -339,6 +360,7 @@ def dask() -> dict[str, Any]:
     return {
         "seconds": {"no cluster": round(none, 1), "one": round(one, 1), "two": round(two, 1)},
         "two_over_one": round(median(o / t for _, o, t in rounds), 2),
+        "two_processes_over_one": round(median(_two_processes() for _ in range(3)), 2),
         "overhead_of_one": round(median(o / n for n, o, _ in rounds) - 1, 3),
     }
 
