@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 from vitlab import images as data
 from vitlab.images import contents, folders, voc
 from vitlab.models import load
+from vitlab.stimuli import scenes as stimuli
 
 
 def test_stimuli_are_balanced_and_know_their_cues():
@@ -753,3 +754,14 @@ def test_voc_gives_photographs_and_the_masks_of_their_objects(tmp_path):
     (place / "SegmentationClass" / f"{names[3]}.png").unlink()
     with pytest.raises(data.DataError, match=rf"lacks SegmentationClass/{names[3]}\.png"):
         voc.load(place, 6)
+
+
+def test_a_stimulus_is_rendered_once_and_its_picture_is_ones_own(monkeypatch):
+    images, rendered, draw = data.load("stimuli", n=4, seed=77), [], stimuli.draw
+    noted = lambda scene: rendered.append(scene.id) or draw(scene)  # noqa: E731
+    monkeypatch.setattr(stimuli, "draw", noted)
+    first = images.picture(3)
+    whole = first.tobytes()
+    first.paste("red", (0, 0, 64, 64))
+    assert images.picture(3).tobytes() == whole != first.tobytes()
+    assert len(rendered) == 1

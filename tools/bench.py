@@ -71,7 +71,8 @@ def engine(
     """Engine throughput over that of bare forward passes: same models, batch size, one thread.
 
     After each batch the engine waits for as many bare passes as it has just made, so both meet the
-    same machine; pictures are decoded meanwhile, beside the engine. A round draws its cells anew.
+    same machine. A round draws its cells anew and decodes photographs anew; stimuli were rendered
+    in the warm-up, and CIFAR-10's pictures lie in memory.
 
     images: whole batches of them.
     """

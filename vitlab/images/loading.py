@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -198,10 +199,16 @@ def _stimuli(variant: str, split: str, n: int, seed: int, held_out: bool) -> Ima
         table,
         shapes,
         "new" if held_out else "stimuli",
-        lambda i: Image.fromarray(stimuli.draw(scenes[i])[0]),
+        lambda i: Image.fromarray(_drawn(scenes[i])),
         lambda i: stimuli.draw_mask(scenes[i]),
         digest(keys.house("vitlab.stimuli.scenes"), *scenes),
     )
+
+
+# A page shows the same pictures again and again: to models, attacks, probes. At most 13 MB.
+@lru_cache(maxsize=1024)
+def _drawn(scene: stimuli.Scene) -> np.ndarray:
+    return stimuli.draw(scene)[0]
 
 
 def _spread(variant: str, i: int, held_out: bool) -> int:
