@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from html.parser import HTMLParser
+from importlib import metadata
 
 import check_site
 import jupytext
@@ -724,6 +725,19 @@ def test_a_change_re_runs_exactly_the_pages_that_use_what_changed(root, library)
     folder.mkdir()
     (folder / "state.json").write_text(json.dumps(STATE | {"parts": old}))
     assert build.reason_to_run(page, folder) == "changed: vitlab/conditions/cutout.py"
+
+
+@pytest.mark.parametrize("version", [metadata.version("torch"), "2.6.0", "2.6.0+cu126"])
+def test_the_device_of_a_key_is_that_of_torch(monkeypatch, version):
+    monkeypatch.setattr(pages.metadata, "version", lambda name: version)
+    assert pages._best_device() == models.best_device()
+
+
+def test_the_keys_of_an_up_to_date_book_need_no_torch_where_it_is_for_cpus(root):
+    program = "import sys; from vitlab.book import build, pages; from pathlib import Path;"
+    program += "pages.choose(Path(sys.argv[1]), [], {}); print('torch' in sys.modules)"
+    said = subprocess.check_output([sys.executable, "-c", program, str(root)], text=True)
+    assert said.strip() == str(not metadata.version("torch").endswith("+cpu"))
 
 
 def test_only_the_weights_and_manifests_that_a_page_names_count(root, monkeypatch):
