@@ -1,15 +1,11 @@
 import subprocess
 import sys
-from collections import deque
-from functools import lru_cache
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from sklearn.linear_model import LinearRegression
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
 from vitlab import keys
@@ -165,135 +161,3 @@ def test_a_lambda_that_its_own_line_names_has_a_key(tmp_path, monkeypatch):
 
     first, again = keys.value(of_a_page.flipped), keys.value(of_a_page.flipped)
     assert first == again != keys.value(of_a_page.turned)
-
-
-def long_table(value):
-    table = pd.DataFrame({"x": np.zeros(1000)})
-    table.loc[500, "x"] = value  # amid what its text leaves out
-    return table
-
-
-def layer(weight):
-    net = nn.Linear(1, 1)
-    nn.init.constant_(net.weight, weight)
-    nn.init.zeros_(net.bias)
-    return net
-
-
-class Scale:
-    """Made here twice, with another method of the same name."""
-
-    def __init__(self, by):
-        self.by = by
-
-    def __repr__(self):
-        return "a scale"
-
-
-def kind(by):
-    class Scaled:
-        def of(self, x):
-            return Scaled.unit() * by * x
-
-        def other(self):
-            return Scaled().of(1)
-
-        @staticmethod
-        def unit():
-            return 1
-
-    return Scaled
-
-
-def cached(by):
-    @lru_cache
-    def scaled(x):
-        return x * by
-
-    return scaled
-
-
-@pytest.mark.parametrize(
-    "made",
-    [
-        long_table,
-        lambda by: long_table(by)["x"],
-        layer,
-        lambda by: nn.ModuleList([layer(by)]),
-        lambda by: LinearRegression().fit([[0.0], [1.0]], [0.0, by]),
-        lambda by: SimpleNamespace(table=long_table(by)),
-        lambda by: deque([long_table(by)["x"].to_numpy()]),
-        Scale,
-        lambda by: Scale(by).__init__,
-        kind,
-        lambda by: kind(by)(),
-        lambda by: kind(by)().of,
-        cached,
-    ],
-)
-def test_what_a_body_uses_counts_by_all_that_it_holds(made):
-    """A body kept with one value must not be found with another."""
-
-    def key_with(used):
-        def body(net, batch):
-            return {"a": used}
-
-        return keys.function(body)
-
-    assert key_with(made(1.0)) == key_with(made(1.0))
-    assert key_with(made(1.0)) != key_with(made(2.0))
-
-
-def test_a_default_is_part_of_a_function():
-    """As of bodies that a loop makes: ``def body(net, batch, k=k)``."""
-    made = []
-    for k in (1, 2):
-
-        def body(net, batch, k=k, *, also=k):
-            return {"a": batch.pixels * k + also}
-
-        made.append(body)
-    assert keys.function(made[0]) != keys.function(made[1])
-
-
-@pytest.mark.parametrize(
-    ("code", "package", "found"),
-    [
-        ("import vitlab as v\nv.attacks.patch.train()", "", "vitlab.attacks.patch.train"),
-        ("import vitlab.attacks as a\na.patch.train()", "", "vitlab.attacks.patch.train"),
-        ("import vitlab.attacks.patch", "", "vitlab.attacks.patch"),
-        ("from . import patch", "vitlab.attacks", "vitlab.attacks.patch"),
-        ("from .patch import train", "vitlab.attacks", "vitlab.attacks.patch"),
-        ("from .. import rng", "vitlab.attacks", "vitlab.rng"),
-        ("from ..images import images", "vitlab.attacks", "vitlab.images.images"),
-    ],
-)
-def test_every_way_to_name_a_module_is_followed(code, package, found):
-    assert found in keys.wanted(code, package)
-
-
-def test_what_has_changed_since_it_was_imported_is_found_by_no_other_process(tmp_path):
-    """The old code runs on, and what it measures must not be taken for the new code's."""
-    program = """
-import sys, shutil
-from pathlib import Path
-from vitlab import keys
-place = Path(sys.argv[1]) / "vitlab"
-shutil.copytree(keys._PACKAGE / "attacks", place / "attacks", dirs_exist_ok=True)
-keys._PACKAGE = place
-keys._STOOD = keys.standing(place)
-print(keys.house("vitlab.attacks.patch"), keys.edited())
-(place / "attacks" / "patch.py").open("a").write("\\nEXTRA = 1\\n")
-print(keys.house("vitlab.attacks.patch"), [p.name for p in keys.edited()])
-print(keys.house("vitlab.attacks.patch"))
-"""
-    ran = [
-        subprocess.check_output([sys.executable, "-c", program, str(tmp_path / k)], text=True)
-        for k in ("a", "b")
-    ]
-    (one, two, again), (other, anew, _) = (said.splitlines() for said in ran)
-    assert one.endswith(" []")
-    assert one == other, "unchanged code has one key"
-    assert two.endswith("['patch.py']")
-    assert again == two.split()[0] != one.split()[0]
-    assert anew != two, "another process looks elsewhere"

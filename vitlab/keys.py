@@ -12,19 +12,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-import pickle
-import re
 import sysconfig
 import textwrap
 import threading
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
-from datetime import date, timedelta
-from enum import Enum
-from functools import cache, partial
+from functools import cache
 from importlib import metadata
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -37,9 +32,6 @@ _PACKAGE = Path(__file__).parent
 # says so itself), bars, and what draws cards and headlines, which the site draws at every build.
 _ASIDE = {"vitlab/keys.py", "vitlab/markup.py", "vitlab/progress.py", "vitlab/book/svg.py"}
 _LIBRARIES = {sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")}
-# Values whose text is all that they are.
-_PLAIN: tuple[type, ...] = (str, bytes, int, float, complex, type(None), type(...), slice)
-_PLAIN += (np.generic, np.dtype, Enum, PurePath, date, timedelta, re.Pattern)
 # What decodes, resizes and computes: other versions may give other numbers.
 LIBRARIES = ("numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")
 
@@ -76,35 +68,13 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 _STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)
 
 
-def standing(*folders: Path) -> dict[Path, tuple[int, int]]:
-    """The files below some folders, compiled code aside, with size and time of change."""
-    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
-    found = {path: path.stat() for path in files if path.parent.name != "__pycache__"}
-    return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
-
-
-# The library as this process (or the one that it was forked from) has it.
-_STOOD = standing(_PACKAGE)
-_THIS_PROCESS = uuid.uuid4().hex
-
-
-def edited() -> list[Path]:
-    """The library's files that have changed since this process began, which goes by the old."""
-    now = standing(_PACKAGE)
-    return sorted(path for path in {*now, *_STOOD} if now.get(path) != _STOOD.get(path))
-
-
 @cache
-def _module(path: Path, changed: tuple[int, int]) -> tuple[str, tuple[str, ...]]:
-    """A module's syntax as a key, and what it imports from vitlab; read once per change.
-
-    What has changed since it was imported has a key of this process, under which no other looks.
-    """
+def _module(path: Path, changed: int) -> tuple[str, tuple[str, ...]]:
+    """A module's syntax as a key, and what it imports from vitlab; read once per change."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     package = ".".join(path.parent.relative_to(_PACKAGE.parent).parts)
     imports = tuple(wanted(tree, package))
-    imported = _STOOD.get(path, changed) == changed
-    return _key_of(tree) if imported else digest(_key_of(tree), _THIS_PROCESS), imports
+    return _key_of(tree), imports
 
 
 def wanted(code: str | ast.Module, package: str = "") -> list[str]:
@@ -117,26 +87,18 @@ def wanted(code: str | ast.Module, package: str = "") -> list[str]:
     """
     found: list[str] = []
     only_for_types: set[ast.AST] = set()
-    nodes = list(ast.walk(ast.parse(code) if isinstance(code, str) else code))
-    names = [name for node in nodes if isinstance(node, ast.Import) for name in node.names]
-    ours = {name.asname: name.name for name in names if name.name.split(".")[0] == "vitlab"}
-    called = {short or "vitlab": name if short else "vitlab" for short, name in ours.items()}
-    called.setdefault("vitlab", "vitlab")
-    for node in nodes:
+    for node in ast.walk(ast.parse(code) if isinstance(code, str) else code):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             only_for_types |= {inner for part in node.body for inner in ast.walk(part)}
         if node in only_for_types:
             continue
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            # ``from ..x import y`` begins a package above the code's own.
-            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
-            module = ".".join([*above, *([node.module] if node.module else [])])
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            module = f"{package}.{node.module}" if node.level else node.module
             found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Attribute) and (first := _begins(node)) in called:
-            # import vitlab; vitlab.models.load(...)
-            found.append(called[first] + ast.unparse(node).removeprefix(first))
+        elif isinstance(node, ast.Attribute) and _begins(node) == "vitlab":
+            found.append(ast.unparse(node))  # import vitlab; vitlab.models.load(...)
     return [name for name in dict.fromkeys(found) if name.split(".")[0] == "vitlab"]
 
 
@@ -159,8 +121,7 @@ def modules(*names: str) -> dict[str, str]:
         for name in (f"{stem}.py", f"{stem}/__init__.py", f"{stem}/__init__.pyi"):
             path = _PACKAGE.parent / name
             if name not in _ASIDE and path.is_file():
-                stat = path.stat()
-                found[name], imports = _module(path, (stat.st_size, stat.st_mtime_ns))
+                found[name], imports = _module(path, path.stat().st_mtime_ns)
                 waiting += [one for one in imports if one not in seen]
                 seen.update(imports)
     return dict(sorted(found.items()))
@@ -203,7 +164,7 @@ def function(made_by: Callable, passing_over: Iterable[str] = ()) -> str:
         return text
     busy.append(made_by.__code__)
     try:
-        parts = _defaults(made_by)
+        parts = []
         for name in sorted(names - {made_by.__name__, *passing_over}):
             thing = scope[name]
             parts.append(value(thing.used(asked) if hasattr(thing, "used") else thing, made_by))
@@ -213,12 +174,6 @@ def function(made_by: Callable, passing_over: Iterable[str] = ()) -> str:
 
 
 _FOLLOWED = threading.local()  # the functions whose names are being followed
-
-
-def _defaults(made_by: Any) -> list[str]:
-    """What a function's arguments are where they are not given, as keys: a loop's ``k=k``."""
-    given = made_by.__defaults__ or (), made_by.__kwdefaults__ or {}
-    return [value(given)] if any(given) else []
 
 
 def _tree(made_by: Callable) -> ast.Module | None:
@@ -255,16 +210,6 @@ def value(thing: Any, user: Callable | None = None) -> str:
         return digest(type(thing).__name__, *(value(one, user) for one in thing))
     if isinstance(thing, set | frozenset):
         return digest("set", *sorted(value(one, user) for one in thing))
-    if isinstance(thing, _PLAIN):
-        return repr(thing)
-    if isinstance(thing, partial):
-        return value([thing.func, thing.args, thing.keywords], user)
-    if inspect.ismethod(thing) and _of_page(thing.__func__):
-        return digest(value(thing.__func__, user), value(thing.__self__, user))
-    if callable(thing) and hasattr(thing, "cache_info"):  # of functools.cache
-        return value(inspect.unwrap(thing), user)
-    if inspect.isclass(thing) and _of_page(thing):
-        return _class(thing, user)
     if inspect.isclass(thing) or (inspect.isroutine(thing) and _installed(thing)):
         module = inspect.getmodule(thing)
         return digest(thing.__qualname__, value(module) if module else "")
@@ -283,55 +228,7 @@ def value(thing: Any, user: Callable | None = None) -> str:
         if thing.__module__.split(".")[0] != "vitlab":
             return function(thing)
         inside = inspect.getclosurevars(thing).nonlocals  # what a condition was made with
-        return digest(thing.__qualname__, house(thing.__module__), value(inside), *_defaults(thing))
-    kind = value(type(thing), user) if _of_page(type(thing)) else type(thing).__qualname__
+        return digest(thing.__qualname__, house(thing.__module__), value(inside))
     if is_dataclass(thing):
-        return digest(kind, value(vars(thing), user))
-    return digest(kind, _state(thing, user))
-
-
-def _of_page(thing: Any) -> bool:
-    """Whether a class or function is neither vitlab's nor a library's."""
-    if thing.__module__.split(".")[0] in ("vitlab", "__main__"):
-        return thing.__module__ == "__main__"
-    code = vars(thing).values() if inspect.isclass(thing) else [thing]
-    return any(inspect.isfunction(one) and not _installed(one) for one in code)
-
-
-def _class(kind: type, user: Callable | None) -> str:
-    """A page's class by its code: its bases, methods and attributes."""
-    busy = _FOLLOWED.__dict__.setdefault("classes", [])
-    if kind in busy:  # its methods name it
-        return kind.__qualname__
-    busy.append(kind)
-    try:
-        bases = [value(base, user) for base in kind.__bases__]
-        return digest(kind.__qualname__, *bases, *_members(kind, user))
-    finally:
-        busy.pop()
-
-
-def _members(kind: type, user: Callable | None) -> Iterator[str]:
-    for name, member in sorted(vars(kind).items()):
-        if isinstance(member, classmethod | staticmethod):
-            member = member.__func__
-        if isinstance(member, property):
-            yield digest(name, *(value(part, user) for part in (member.fget, member.fset) if part))
-        elif inspect.isfunction(member):
-            yield digest(name, function(member) if not _installed(member) else "")
-        elif not (name.startswith("__") or inspect.isdatadescriptor(member)):
-            yield digest(name, value(member, user))
-
-
-def _state(thing: Any, user: Callable | None) -> str:
-    """What an object of some class holds; another key in every process where that is not known."""
-    if callable(getattr(thing, "state_dict", None)) and hasattr(thing, "named_modules"):
-        from vitlab.models.identity import configuration, fingerprint
-
-        return digest(fingerprint(thing), configuration(thing))
-    try:
-        return hashlib.sha256(pickle.dumps(thing)).hexdigest()
-    except Exception:  # whatever a class's own pickling raises
-        if _of_page(type(thing)) and hasattr(thing, "__dict__"):
-            return value(vars(thing), user)
-        return digest(repr(thing), _THIS_PROCESS)
+        return digest(type(thing).__qualname__, value(vars(thing), user))
+    return repr(thing)
