@@ -634,6 +634,10 @@ def test_a_paper_has_its_checks_with_the_commit_that_first_held_them(
     assert len(held) == len(claims.papers()["naseer2021"]["claims"])
     assert held[claim]["commit"] == second
     assert {h["commit"] for name, h in held.items() if name != claim} == {first}
+    (tmp_path / "passed over").write_text(git("rev-parse", "HEAD"))
+    git("config", "blame.ignoreRevsFile", "passed over")
+    git("replace", "--graft", "HEAD")
+    assert held_since(path) == held, "how a reader has git show history does not count"
     path.write_text(path.read_text().replace("quantity: changed ", "quantity: again ", 1))
     assert held_since(path)[claim]["commit"] == papers.NOT_YET
 

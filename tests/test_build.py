@@ -767,6 +767,32 @@ def test_only_the_weights_and_manifests_that_a_page_names_count(root, monkeypatc
     assert len(changed_by_a_manifest) <= 1, "a set that no other page names"
 
 
+@pytest.mark.parametrize(
+    ("cell", "part"),
+    [
+        ("%matplotlib inline\nfrom vitlab.attacks import patch", "vitlab/attacks/patch.py"),
+        ("%%time\nfrom vitlab.attacks import patch", "vitlab/attacks/patch.py"),
+        ("!ls\nnet = 'photos/vit-0'", "weights of photos/vit-0"),
+        ("models = f'photos/vit-{1}'", "weights of photos/vit-1"),
+        ("lab.settles('naseer2021', 'pixel-drop')", "papers/naseer2021.yml"),
+        ("lab.settles(paper='naseer2021', claim='pixel-drop')", "papers/naseer2021.yml"),
+    ],
+)
+def test_what_a_cell_names_in_any_way_counts(checkout, cell, part):
+    write(checkout, "01-first", body=cell)
+    [page] = pages.choose(checkout, ["01-first"], {})
+    assert part in page.parts
+
+
+def test_a_default_that_names_images_counts_as_one_that_is_given(checkout, photo_folder):
+    source = checkout / "notebooks" / "01-first.md"
+    text = source.read_text()
+    assert "\nn = 3\n" in text
+    source.write_text(text.replace("\nn = 3\n", f"\nn = 3\nimages = {str(photo_folder)!r}\n"))
+    [page] = pages.choose(checkout, ["01-first"], {})
+    assert f"images in {photo_folder.name}" in page.parts
+
+
 def parts(place, **parameters):
     return pages.choose(place, ["01-first"], parameters)[0].parts
 

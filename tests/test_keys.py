@@ -161,3 +161,46 @@ def test_a_lambda_that_its_own_line_names_has_a_key(tmp_path, monkeypatch):
 
     first, again = keys.value(of_a_page.flipped), keys.value(of_a_page.flipped)
     assert first == again != keys.value(of_a_page.turned)
+
+
+@pytest.mark.parametrize(
+    ("code", "package", "found"),
+    [
+        ("import vitlab as v\nv.attacks.patch.train()", "", "vitlab.attacks.patch.train"),
+        ("import vitlab.attacks as a\na.patch.train()", "", "vitlab.attacks.patch.train"),
+        ("import vitlab.attacks.patch", "", "vitlab.attacks.patch"),
+        ("from . import patch", "vitlab.attacks", "vitlab.attacks.patch"),
+        ("from .patch import train", "vitlab.attacks", "vitlab.attacks.patch"),
+        ("from .. import rng", "vitlab.attacks", "vitlab.rng"),
+        ("from ..images import images", "vitlab.attacks", "vitlab.images.images"),
+    ],
+)
+def test_every_way_to_name_a_module_is_followed(code, package, found):
+    assert found in keys.wanted(code, package)
+
+
+def test_what_has_changed_since_it_was_imported_is_found_by_no_other_process(tmp_path):
+    """The old code runs on, and what it measures must not be taken for the new code's."""
+    program = """
+import sys, shutil
+from pathlib import Path
+from vitlab import keys
+place = Path(sys.argv[1]) / "vitlab"
+shutil.copytree(keys._PACKAGE / "attacks", place / "attacks", dirs_exist_ok=True)
+keys._PACKAGE = place
+keys._STOOD = keys.standing(place)
+print(keys.house("vitlab.attacks.patch"), keys.edited())
+(place / "attacks" / "patch.py").open("a").write("\\nEXTRA = 1\\n")
+print(keys.house("vitlab.attacks.patch"), [p.name for p in keys.edited()])
+print(keys.house("vitlab.attacks.patch"))
+"""
+    ran = [
+        subprocess.check_output([sys.executable, "-c", program, str(tmp_path / k)], text=True)
+        for k in ("a", "b")
+    ]
+    (one, two, again), (other, anew, _) = (said.splitlines() for said in ran)
+    assert one.endswith(" []")
+    assert one == other, "unchanged code has one key"
+    assert two.endswith("['patch.py']")
+    assert again == two.split()[0] != one.split()[0]
+    assert anew != two, "another process looks elsewhere"

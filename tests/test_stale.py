@@ -491,6 +491,42 @@ def test_a_site_is_rendered_again_when_anything_it_is_made_from_has_changed(
     assert rendered() == 1 + again, "and then it stands"
 
 
+def test_a_site_made_by_code_that_changed_meanwhile_is_made_again(
+    rendered,
+    checkout,  # noqa: F811
+    monkeypatch,
+    capsys,
+):
+    """A build goes by the code that it began with, and the key has the files' code."""
+    monkeypatch.setattr(build.keys, "edited", lambda: [Path("vitlab/markup.py")])
+    assert rendered() == 1
+    assert "markup.py has changed since this build began" in capsys.readouterr().out
+    monkeypatch.setattr(build.keys, "edited", list)
+    assert rendered() == 2
+    assert rendered() == 2, "and then it stands"
+
+
+def test_a_site_stands_whatever_lies_beside_its_sources(rendered, checkout):  # noqa: F811
+    """Links that lead round twice, a pipe, a name that is no UTF-8."""
+    notebooks = checkout / "notebooks"
+    for name in ("a", "b"):
+        (notebooks / name).symlink_to(notebooks, target_is_directory=True)
+    os.mkfifo(notebooks / "pipe")
+    Path(os.fsdecode(os.fsencode(notebooks) + b"/caf\xe9.txt")).write_text("au lait")
+    assert rendered() == 1
+    assert rendered() == 1
+
+
+def test_a_site_that_is_to_be_printed_is_made_again(rendered, checkout, monkeypatch):  # noqa: F811
+    """Also in a book that has no place for a link to it."""
+    printed = []
+    monkeypatch.setattr(build.printer, "browser", lambda: "chromium")
+    monkeypatch.setattr(build.printer, "write", lambda *of: printed.append(of))
+    assert rendered() == 1
+    assert build.build(root=checkout, jobs=1, pdf=True) == 0
+    assert len(printed) == 1
+
+
 def test_a_site_that_stands_is_not_staged_again(rendered, checkout, monkeypatch):  # noqa: F811
     assert rendered() == 1
     monkeypatch.setattr(build.book, "staged_page", None)

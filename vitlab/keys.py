@@ -15,6 +15,7 @@ import inspect
 import sysconfig
 import textwrap
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
 from functools import cache
@@ -68,13 +69,35 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 _STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)
 
 
+def standing(*folders: Path) -> dict[Path, tuple[int, int]]:
+    """The files below some folders, compiled code aside, with size and time of change."""
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    found = {path: path.stat() for path in files if path.parent.name != "__pycache__"}
+    return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
+
+
+# The library as this process (or the one that it was forked from) has it.
+_STOOD = standing(_PACKAGE)
+_THIS_PROCESS = uuid.uuid4().hex
+
+
+def edited() -> list[Path]:
+    """The library's files that have changed since this process began, which goes by the old."""
+    now = standing(_PACKAGE)
+    return sorted(path for path in {*now, *_STOOD} if now.get(path) != _STOOD.get(path))
+
+
 @cache
-def _module(path: Path, changed: int) -> tuple[str, tuple[str, ...]]:
-    """A module's syntax as a key, and what it imports from vitlab; read once per change."""
+def _module(path: Path, changed: tuple[int, int]) -> tuple[str, tuple[str, ...]]:
+    """A module's syntax as a key, and what it imports from vitlab; read once per change.
+
+    What has changed since it was imported has a key of this process, under which no other looks.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     package = ".".join(path.parent.relative_to(_PACKAGE.parent).parts)
     imports = tuple(wanted(tree, package))
-    return _key_of(tree), imports
+    imported = _STOOD.get(path, changed) == changed
+    return _key_of(tree) if imported else digest(_key_of(tree), _THIS_PROCESS), imports
 
 
 def wanted(code: str | ast.Module, package: str = "") -> list[str]:
@@ -87,18 +110,25 @@ def wanted(code: str | ast.Module, package: str = "") -> list[str]:
     """
     found: list[str] = []
     only_for_types: set[ast.AST] = set()
-    for node in ast.walk(ast.parse(code) if isinstance(code, str) else code):
+    nodes = list(ast.walk(ast.parse(code) if isinstance(code, str) else code))
+    names = [name for node in nodes if isinstance(node, ast.Import) for name in node.names]
+    called = {name.asname: name.name for name in names if name.name.split(".")[0] == "vitlab"}
+    called["vitlab"] = "vitlab"
+    for node in nodes:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             only_for_types |= {inner for part in node.body for inner in ast.walk(part)}
         if node in only_for_types:
             continue
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            module = f"{package}.{node.module}" if node.level else node.module
+        elif isinstance(node, ast.ImportFrom):
+            # ``from ..x import y`` begins a package above the code's own.
+            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
             found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Attribute) and _begins(node) == "vitlab":
-            found.append(ast.unparse(node))  # import vitlab; vitlab.models.load(...)
+        elif isinstance(node, ast.Attribute) and (first := _begins(node)) in called:
+            # import vitlab; vitlab.models.load(...)
+            found.append(called[first] + ast.unparse(node).removeprefix(first))
     return [name for name in dict.fromkeys(found) if name.split(".")[0] == "vitlab"]
 
 
@@ -121,7 +151,8 @@ def modules(*names: str) -> dict[str, str]:
         for name in (f"{stem}.py", f"{stem}/__init__.py", f"{stem}/__init__.pyi"):
             path = _PACKAGE.parent / name
             if name not in _ASIDE and path.is_file():
-                found[name], imports = _module(path, path.stat().st_mtime_ns)
+                stat = path.stat()
+                found[name], imports = _module(path, (stat.st_size, stat.st_mtime_ns))
                 waiting += [one for one in imports if one not in seen]
                 seen.update(imports)
     return dict(sorted(found.items()))

@@ -555,7 +555,7 @@ def _site(
     beside = _beside(root, folders)
     rendered = [staged, base / "_config.yml", base / "_toc.yml", root / "requirements.lock"]
     stamp = digest(*map(_content, rendered), beside.keys(), *map(sha256, beside.values()))
-    stamp = digest(stamp, records, panels, *_finishing())
+    stamp = digest(stamp, records, panels, pdf, *_finishing())
     if _stamp(stamp, site).encode() in known:
         _remember(stamp_file, site, sources, stamp)
         print(f"site up to date: {site / 'index.html'}")
@@ -731,16 +731,31 @@ def _sources(
 
 def _content(place: Path) -> str:
     """A file, or all files below a folder, by name and content; compiled code does not count."""
-    # Unlike Path.rglob, it looks into linked folders too.
-    below = glob.iglob(f"{glob.escape(str(place))}/**", recursive=True, include_hidden=True)
-    found = sorted(path for path in (place, *map(Path, below)) if path.is_file())
-    files = [path for path in found if path.parent.name != "__pycache__"]
-    return digest(*(f"{path.relative_to(place.parent)} {sha256(path)}" for path in files))
+    files = [place] if place.is_file() else list(_below(place))
+    named = {ascii(str(path.relative_to(place.parent))): path for path in files}
+    return digest(*(f"{name} {sha256(path)}" for name, path in sorted(named.items())))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, compiled code aside; links are followed, each place once."""
+    seen = set()
+    for place, below, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen or os.path.basename(place) == "__pycache__":
+            below.clear()  # links may lead round in a circle
+            continue
+        below.sort()
+        seen.add(real)
+        yield from (path for name in files if (path := Path(place, name)).is_file())
 
 
 def _remember(stamp_file: Path, site: Path, *made_from: str) -> None:
+    """Keep what a site was made from; nothing where this process may have read what was before."""
     if stamp_file.is_dir():
         _clear(stamp_file)
+    if changed := keys.edited():
+        print(f"{changed[0]} has changed since this build began: the next makes the site again")
+        stamp_file.unlink(missing_ok=True)
+        return
     write_text(stamp_file, "\n".join(_stamp(one, site) for one in made_from))
 
 

@@ -135,12 +135,16 @@ def choose(
     return chosen
 
 
+_NAMED = r"""\s*(?:\w+\s*=\s*)?["']([\w-]+)["']"""
+_SETTLES = rf"settles?\({_NAMED},{_NAMED}"  # the paper, the claim
+
+
 def settle_once(root: Path, book: list[str]) -> None:
     """Raise PageError where two pages of a book settle the same claim: a copy, most likely."""
     found: dict[tuple[str, str], str] = {}
     for name in book:
         text = read_text(root / "notebooks" / f"{name}.md")
-        for claim in re.findall(r'settles?\(\s*"([\w-]+)",\s*"([\w-]+)"', text):
+        for claim in re.findall(_SETTLES, text):
             if (first := found.setdefault(claim, name)) != name:
                 raise PageError(
                     f"{' '.join(claim)} is settled by both {first} and {name}; take the check out "
@@ -474,9 +478,9 @@ def _parts(
     }
     nodes = [node for tree in trees for node in ast.walk(tree)]
     used = {getattr(node, "id", getattr(node, "attr", "")) for node in nodes}
-    constants = [node.value for node in nodes if isinstance(node, ast.Constant)]
-    literals = list(dict.fromkeys(text for text in constants if isinstance(text, str)))
-    chosen = list(_texts(settings))
+    literals = list(dict.fromkeys(text for cell in cells for text in _literals(cell.source)))
+    defaults = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", ())]
+    chosen = list(_texts(settings)) + [text for code in defaults for text in _literals(code)]
     parts |= _weight_parts(chosen, literals) | _image_parts(chosen, literals)
     if "zoo" in used:  # vitlab.models.zoo: recipes and curves of all
         parts["zoo index"] = _content(_PACKAGE / "zoo" / "index.json")
@@ -486,11 +490,12 @@ def _parts(
         facts = sorted(f for f in (_PACKAGE / "images").iterdir() if f.suffix in (".csv", ".json"))
         parts["facts about ImageNet"] = digest(*map(_content, facts))
     text = "\n".join(cell.source for cell in cells)
-    for paper in sorted(set(re.findall(r'settles?\(\s*"(\w+)"', text))):
+    for paper in sorted({paper for paper, _ in re.findall(_SETTLES, text)}):
         parts[f"papers/{paper}.yml"] = _asked(paper)
     if "recorded" in used:
         files = sorted((root / "book" / "recorded").glob(f"*/{escape(name)}/**/*.*"))
-        parts["recorded runs"] = digest(*(f"{path.name} {sha256(path)}" for path in files))
+        named = (f"{path.relative_to(root).as_posix()} {sha256(path)}" for path in files)
+        parts["recorded runs"] = digest(*named)
     return parts
 
 
@@ -546,15 +551,26 @@ def _asked(paper: str) -> str:
 
 def syntax(code: str) -> str:
     """A code cell as a key: `keys.syntax`, or the text itself where it is no plain Python."""
-    return keys.syntax(code) if _parsed(code) else digest(code)
+    try:
+        return keys.syntax(code)
+    except SyntaxError:
+        return digest(code)
 
 
 @cache
 def _parsed(code: str) -> ast.Module | None:
-    try:
-        return ast.parse(code)
-    except SyntaxError:  # a magic, or a mistake that the page's own run will tell
-        return None
+    """A cell's syntax tree, magics left out; None for a mistake that the page's run will tell."""
+    for text in (code, re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", code)):
+        with suppress(SyntaxError):
+            return ast.parse(text)
+    return None
+
+
+def _literals(code: str) -> list[str]:
+    """All texts in a cell."""
+    nodes = ast.walk(_parsed(code) or ast.Module([], []))
+    found = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    return [text for text in found if isinstance(text, str)]
 
 
 def imported(*code: str | ast.Module) -> dict[str, str]:
@@ -576,14 +592,15 @@ def _weight_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
     from vitlab.models.zoos import ZOO, zoo
 
     names = [part.strip() for text in chosen for part in text.split(",")]
-    wanted = [*names, *(part for text in literals for part in text.split(",") if "mini/" in part)]
+    zoos = tuple(f"{place.name}/" for place in ZOO.iterdir() if place.is_dir())
+    of_code = [part.strip() for text in literals for part in text.split(",")]
+    wanted = [*names, *(part for part in of_code if any(zoo in part for zoo in zoos))]
     # Code may put a name together: f"mini/vit-{seed}" counts as mini/vit-*.
     wanted += [f"{part}*" for part in wanted[len(names) :] if part.endswith(("/", "-"))]
     index, parts = {}, {}
     try:
         index = zoo()
     except FileError as error:  # told by the pages that load from it
-        zoos = tuple(f"{place.name}/" for place in ZOO.iterdir() if place.is_dir())
         if any(name.startswith(zoos) for name in wanted):
             parts["zoo index"] = digest(str(error))
     for model, record in index.items():

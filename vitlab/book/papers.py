@@ -145,7 +145,8 @@ def _blame(path: Path) -> dict[int, tuple[str, int]]:
     """Of each line of a file: the commit that it is from, and when that was."""
     found: dict[int, tuple[str, int]] = {}
     commit, line = "", 0
-    said = _git(path.parent, "blame", "--line-porcelain", "--", path.name)
+    # An empty file: commits that a reader's settings pass over count, too.
+    said = _git(path.parent, "blame", "--ignore-revs-file=", "--line-porcelain", "--", path.name)
     for text in said.split("\n"):
         word, *rest = text.split(" ")
         if len(word) == 40 and len(rest) >= 2:
@@ -159,7 +160,12 @@ def _git(folder: Path, *command: str) -> str:
     """What git says in a folder; empty where there is no git, or no history."""
     try:
         done = subprocess.run(
-            ["git", *command], cwd=folder, capture_output=True, text=True, errors="replace"
+            # Where a reader has commits replaced, the others are printed all the same.
+            ["git", "--no-replace-objects", *command],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
         )
     except OSError:
         return ""
