@@ -87,6 +87,19 @@ def test_a_training_with_a_damaged_file_ends_with_the_same_weights(tmp_path, how
         shutil.rmtree(tmp_path / "work")
 
 
+def test_no_flipped_bit_of_a_checkpoint_is_taken_up(tmp_path, capsys):
+    recipe = tiny("mini/cnn-0", epochs=1, image_count=256)
+    loop.train(recipe, tmp_path, stop_after=3)
+    (checkpoint,) = tmp_path.rglob("*.checkpoint.pt")
+    content = checkpoint.read_bytes()
+    for place in range(7, len(content), len(content) // 20):
+        checkpoint.write_bytes(
+            content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :]
+        )
+        loop.train(recipe, tmp_path, stop_after=1)
+        assert f"{checkpoint} is damaged" in capsys.readouterr().err, place
+
+
 def test_shipped_weights_are_16_bit(tmp_path):
     record = loop.train(tiny("mini/vit-0", epochs=1), tmp_path)
     kinds = {v.dtype for v in load_file(tmp_path / record["file"]).values()}

@@ -35,6 +35,14 @@ class Batch:
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
 
+def _seed(*key: object) -> None:
+    """Begin torch's stream on the CPU, the one that transforms draw from, anew by a key.
+
+    ``torch.manual_seed`` would do it for every device, too, which takes as long as a transform.
+    """
+    torch.default_generator.manual_seed(int(generator(*key).integers(2**31)))
+
+
 def augmixed(pictures: Tensor, keys: Sequence[tuple]) -> Tensor:
     """AugMix (Hendrycks et al. 2020) without its consistency loss: uint8 [B, 3, h, w] to the same.
 
@@ -44,7 +52,7 @@ def augmixed(pictures: Tensor, keys: Sequence[tuple]) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         done = []
         for picture, key in zip(pictures, keys, strict=True):
-            torch.manual_seed(int(generator("augmix", *key).integers(2**31)))
+            _seed("augmix", *key)
             done.append(mix(picture))
     return torch.stack(done)
 
@@ -59,7 +67,7 @@ def mixed(pixels: Tensor, labels: Tensor, key: tuple, classes: int = 16) -> tupl
         [v2.MixUp(alpha=0.8, num_classes=classes), v2.CutMix(alpha=1.0, num_classes=classes)]
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(generator("mix", *key).integers(2**31)))
+        _seed("mix", *key)
         return choice(pixels, labels)
 
 
@@ -97,8 +105,7 @@ def randaugment(batch: Batch, *, number: int = 2, magnitude: int = 9) -> Batch:
     with torch.random.fork_rng(devices=[]):
         done = []
         for picture, image in zip(pictures, batch.images.tolist(), strict=True):
-            key = "randaugment", batch.seed, batch.epoch, image
-            torch.manual_seed(int(generator(*key).integers(2**31)))
+            _seed("randaugment", batch.seed, batch.epoch, image)
             done.append(change(picture))
     return replace(batch, pixels=torch.stack(done).float() / 255)
 
@@ -115,8 +122,7 @@ def erasing(
     with torch.random.fork_rng(devices=[]):
         done = []
         for pixels, image in zip((batch.pixels - mean) / std, batch.images.tolist(), strict=True):
-            key = "erasing", batch.seed, batch.epoch, image
-            torch.manual_seed(int(generator(*key).integers(2**31)))
+            _seed("erasing", batch.seed, batch.epoch, image)
             done.append(erase(pixels))
     return replace(batch, pixels=torch.stack(done) * std + mean)
 
