@@ -1,11 +1,15 @@
 import subprocess
 import sys
+from collections import deque
+from functools import lru_cache
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from torch import Tensor
+from sklearn.linear_model import LinearRegression
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from vitlab import keys
@@ -161,6 +165,95 @@ def test_a_lambda_that_its_own_line_names_has_a_key(tmp_path, monkeypatch):
 
     first, again = keys.value(of_a_page.flipped), keys.value(of_a_page.flipped)
     assert first == again != keys.value(of_a_page.turned)
+
+
+def long_table(value):
+    table = pd.DataFrame({"x": np.zeros(1000)})
+    table.loc[500, "x"] = value  # amid what its text leaves out
+    return table
+
+
+def layer(weight):
+    net = nn.Linear(1, 1)
+    nn.init.constant_(net.weight, weight)
+    nn.init.zeros_(net.bias)
+    return net
+
+
+class Scale:
+    """Made here twice, with another method of the same name."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def __repr__(self):
+        return "a scale"
+
+
+def kind(by):
+    class Scaled:
+        def of(self, x):
+            return Scaled.unit() * by * x
+
+        def other(self):
+            return Scaled().of(1)
+
+        @staticmethod
+        def unit():
+            return 1
+
+    return Scaled
+
+
+def cached(by):
+    @lru_cache
+    def scaled(x):
+        return x * by
+
+    return scaled
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        long_table,
+        lambda by: long_table(by)["x"],
+        layer,
+        lambda by: nn.ModuleList([layer(by)]),
+        lambda by: LinearRegression().fit([[0.0], [1.0]], [0.0, by]),
+        lambda by: SimpleNamespace(table=long_table(by)),
+        lambda by: deque([long_table(by)["x"].to_numpy()]),
+        Scale,
+        lambda by: Scale(by).__init__,
+        kind,
+        lambda by: kind(by)(),
+        lambda by: kind(by)().of,
+        cached,
+    ],
+)
+def test_what_a_body_uses_counts_by_all_that_it_holds(made):
+    """A body kept with one value must not be found with another."""
+
+    def key_with(used):
+        def body(net, batch):
+            return {"a": used}
+
+        return keys.function(body)
+
+    assert key_with(made(1.0)) == key_with(made(1.0))
+    assert key_with(made(1.0)) != key_with(made(2.0))
+
+
+def test_a_default_is_part_of_a_function():
+    """As of bodies that a loop makes: ``def body(net, batch, k=k)``."""
+    made = []
+    for k in (1, 2):
+
+        def body(net, batch, k=k, *, also=k):
+            return {"a": batch.pixels * k + also}
+
+        made.append(body)
+    assert keys.function(made[0]) != keys.function(made[1])
 
 
 @pytest.mark.parametrize(

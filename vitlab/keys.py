@@ -12,15 +12,19 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import pickle
+import re
 import sysconfig
 import textwrap
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
-from functools import cache
+from datetime import date, timedelta
+from enum import Enum
+from functools import cache, partial
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
@@ -33,6 +37,9 @@ _PACKAGE = Path(__file__).parent
 # says so itself), bars, and what draws cards and headlines, which the site draws at every build.
 _ASIDE = {"vitlab/keys.py", "vitlab/markup.py", "vitlab/progress.py", "vitlab/book/svg.py"}
 _LIBRARIES = {sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")}
+# Values whose text is all that they are.
+_PLAIN: tuple[type, ...] = (str, bytes, int, float, complex, type(None), type(...), slice)
+_PLAIN += (np.generic, np.dtype, Enum, PurePath, date, timedelta, re.Pattern)
 # What decodes, resizes and computes: other versions may give other numbers.
 LIBRARIES = ("numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")
 
@@ -112,8 +119,9 @@ def wanted(code: str | ast.Module, package: str = "") -> list[str]:
     only_for_types: set[ast.AST] = set()
     nodes = list(ast.walk(ast.parse(code) if isinstance(code, str) else code))
     names = [name for node in nodes if isinstance(node, ast.Import) for name in node.names]
-    called = {name.asname: name.name for name in names if name.name.split(".")[0] == "vitlab"}
-    called["vitlab"] = "vitlab"
+    ours = {name.asname: name.name for name in names if name.name.split(".")[0] == "vitlab"}
+    called = {short or "vitlab": name if short else "vitlab" for short, name in ours.items()}
+    called.setdefault("vitlab", "vitlab")
     for node in nodes:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             only_for_types |= {inner for part in node.body for inner in ast.walk(part)}
@@ -195,7 +203,7 @@ def function(made_by: Callable, passing_over: Iterable[str] = ()) -> str:
         return text
     busy.append(made_by.__code__)
     try:
-        parts = []
+        parts = _defaults(made_by)
         for name in sorted(names - {made_by.__name__, *passing_over}):
             thing = scope[name]
             parts.append(value(thing.used(asked) if hasattr(thing, "used") else thing, made_by))
@@ -205,6 +213,12 @@ def function(made_by: Callable, passing_over: Iterable[str] = ()) -> str:
 
 
 _FOLLOWED = threading.local()  # the functions whose names are being followed
+
+
+def _defaults(made_by: Any) -> list[str]:
+    """What a function's arguments are where they are not given, as keys: a loop's ``k=k``."""
+    given = made_by.__defaults__ or (), made_by.__kwdefaults__ or {}
+    return [value(given)] if any(given) else []
 
 
 def _tree(made_by: Callable) -> ast.Module | None:
@@ -241,6 +255,16 @@ def value(thing: Any, user: Callable | None = None) -> str:
         return digest(type(thing).__name__, *(value(one, user) for one in thing))
     if isinstance(thing, set | frozenset):
         return digest("set", *sorted(value(one, user) for one in thing))
+    if isinstance(thing, _PLAIN):
+        return repr(thing)
+    if isinstance(thing, partial):
+        return value([thing.func, thing.args, thing.keywords], user)
+    if inspect.ismethod(thing) and _of_page(thing.__func__):
+        return digest(value(thing.__func__, user), value(thing.__self__, user))
+    if callable(thing) and hasattr(thing, "cache_info"):  # of functools.cache
+        return value(inspect.unwrap(thing), user)
+    if inspect.isclass(thing) and _of_page(thing):
+        return _class(thing, user)
     if inspect.isclass(thing) or (inspect.isroutine(thing) and _installed(thing)):
         module = inspect.getmodule(thing)
         return digest(thing.__qualname__, value(module) if module else "")
@@ -259,7 +283,55 @@ def value(thing: Any, user: Callable | None = None) -> str:
         if thing.__module__.split(".")[0] != "vitlab":
             return function(thing)
         inside = inspect.getclosurevars(thing).nonlocals  # what a condition was made with
-        return digest(thing.__qualname__, house(thing.__module__), value(inside))
+        return digest(thing.__qualname__, house(thing.__module__), value(inside), *_defaults(thing))
+    kind = value(type(thing), user) if _of_page(type(thing)) else type(thing).__qualname__
     if is_dataclass(thing):
-        return digest(type(thing).__qualname__, value(vars(thing), user))
-    return repr(thing)
+        return digest(kind, value(vars(thing), user))
+    return digest(kind, _state(thing, user))
+
+
+def _of_page(thing: Any) -> bool:
+    """Whether a class or function is neither vitlab's nor a library's."""
+    if thing.__module__.split(".")[0] in ("vitlab", "__main__"):
+        return thing.__module__ == "__main__"
+    code = vars(thing).values() if inspect.isclass(thing) else [thing]
+    return any(inspect.isfunction(one) and not _installed(one) for one in code)
+
+
+def _class(kind: type, user: Callable | None) -> str:
+    """A page's class by its code: its bases, methods and attributes."""
+    busy = _FOLLOWED.__dict__.setdefault("classes", [])
+    if kind in busy:  # its methods name it
+        return kind.__qualname__
+    busy.append(kind)
+    try:
+        bases = [value(base, user) for base in kind.__bases__]
+        return digest(kind.__qualname__, *bases, *_members(kind, user))
+    finally:
+        busy.pop()
+
+
+def _members(kind: type, user: Callable | None) -> Iterator[str]:
+    for name, member in sorted(vars(kind).items()):
+        if isinstance(member, classmethod | staticmethod):
+            member = member.__func__
+        if isinstance(member, property):
+            yield digest(name, *(value(part, user) for part in (member.fget, member.fset) if part))
+        elif inspect.isfunction(member):
+            yield digest(name, function(member) if not _installed(member) else "")
+        elif not (name.startswith("__") or inspect.isdatadescriptor(member)):
+            yield digest(name, value(member, user))
+
+
+def _state(thing: Any, user: Callable | None) -> str:
+    """What an object of some class holds; another key in every process where that is not known."""
+    if callable(getattr(thing, "state_dict", None)) and hasattr(thing, "named_modules"):
+        from vitlab.models.identity import configuration, fingerprint
+
+        return digest(fingerprint(thing), configuration(thing))
+    try:
+        return hashlib.sha256(pickle.dumps(thing)).hexdigest()
+    except Exception:  # whatever a class's own pickling raises
+        if _of_page(type(thing)) and hasattr(thing, "__dict__"):
+            return value(vars(thing), user)
+        return digest(repr(thing), _THIS_PROCESS)
