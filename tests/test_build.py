@@ -437,11 +437,11 @@ def test_the_site_has_ledger_status_data_and_no_machine_path(checkout, monkeypat
 
 
 def test_what_a_page_imports_is_followed_to_the_end():
-    found = set(pages.imported("from vitlab.trials import run"))
+    found = set(keys.modules("vitlab.trials.run"))
     assert {"vitlab/trials/run.py", "vitlab/images/images.py"} <= found
     assert "vitlab/keys.py" not in found, "how keys are made changes no number"
     assert "vitlab/inside/episodes.py" not in found
-    assert pages.imported("import json") == {}
+    assert keys.modules(*keys.wanted("import json")) == {}
 
 
 def test_outside_of_a_checkout_the_build_says_so(tmp_path):

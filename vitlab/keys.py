@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from vitlab import once
 from vitlab.files import digest
 
 _PACKAGE = Path(__file__).parent
@@ -100,11 +101,16 @@ def _module(path: Path, changed: tuple[int, int]) -> tuple[str, tuple[str, ...]]
 
     What has changed since it was imported has a key of this process, under which no other looks.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     package = ".".join(path.parent.relative_to(_PACKAGE.parent).parts)
-    imports = tuple(wanted(tree, package))
+    key, imports = once.asked(_read, path.read_text(encoding="utf-8"), package)
     imported = _STOOD.get(path, changed) == changed
-    return _key_of(tree) if imported else digest(_key_of(tree), _THIS_PROCESS), imports
+    return key if imported else digest(key, _THIS_PROCESS), tuple(imports)
+
+
+def _read(code: str, package: str) -> tuple[str, list[str]]:
+    tree = ast.parse(code)
+    imports = wanted(tree, package)
+    return _key_of(tree), imports
 
 
 def wanted(code: str | ast.Module, package: str = "") -> list[str]:

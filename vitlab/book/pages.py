@@ -10,7 +10,6 @@ import platform
 import re
 from collections.abc import Container, Iterator
 from contextlib import suppress
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from glob import escape
@@ -24,7 +23,7 @@ import nbformat
 import yaml
 from nbformat.v4 import new_code_cell
 
-from vitlab import claims, keys
+from vitlab import claims, keys, once
 from vitlab.book import profiles
 from vitlab.files import FileError, digest, nearest, read_yaml, sha256, write_text
 
@@ -79,17 +78,17 @@ def read_text(path: Path) -> str:
 
 def read(source: Path) -> nbformat.NotebookNode:
     """A page's notebook, from its .md. Raises FileError, with the file, for what holds none."""
-    return deepcopy(_notebook(source, read_text(source)))
-
-
-@cache
-def _notebook(source: Path, text: str) -> nbformat.NotebookNode:
+    text = read_text(source)
     if not text.strip():
         raise FileError(f"{source} is empty")
     try:
-        return jupytext.reads(text, fmt={"extension": source.suffix})
+        return nbformat.from_dict(once.asked(_notebook, text, source.suffix))
     except Exception as error:  # of YAML, of MyST, and others
         raise FileError(f"{source} is no notebook: {' '.join(str(error).split())}") from None
+
+
+def _notebook(text: str, kind: str) -> dict[str, Any]:
+    return jupytext.reads(text, fmt={"extension": kind})
 
 
 def names(root: Path) -> list[str]:
@@ -113,19 +112,21 @@ def choose(
     """
     profiles.name(profile)
     _content.cache_clear()
+    _images_in.cache_clear()
     known = names(root)
     wanted = list(dict.fromkeys(wanted))
     for name in wanted:
         if name not in known:
             raise PageError(f"unknown page {name!r}{nearest(name, known)}")
     chosen, problems = [], []
-    for name in wanted or known:
-        try:
-            chosen.append(_page(root, name, overrides, profile))
-        except _NotFor as error:
-            if wanted:
-                raise PageError(str(error)) from None
-            problems.append(str(error))
+    with once.kept(root / "build" / "parsed.json", Path(keys.__file__), Path(__file__)):
+        for name in wanted or known:
+            try:
+                chosen.append(_page(root, name, overrides, profile))
+            except _NotFor as error:
+                if wanted:
+                    raise PageError(str(error)) from None
+                problems.append(str(error))
     if not known:
         raise PageError(f"{root / 'notebooks'} holds no pages")
     if not chosen:  # no page knows it: most likely mistyped
@@ -463,11 +464,11 @@ def _parts(
     settings: dict[str, Any],
 ) -> dict[str, str]:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    trees = [tree for tree in (_parsed(cell.source) for cell in cells) if tree]
-    modules = imported(*trees)
+    told = [once.asked(_facts, cell.source) for cell in cells]
+    modules = keys.modules(*(name for one in told for name in one["wanted"]))
     locked = lock_file(root)
     parts = {
-        "code": digest(*(syntax(cell.source) for cell in cells)),
+        "code": digest(*(one["key"] for one in told)),
         "parameters": digest(json.dumps(given, sort_keys=True)),
         "lock file": digest(*sorted(line.partition("#")[0].strip() for line in locked)),
         "libraries": installed(*locked),
@@ -476,11 +477,11 @@ def _parts(
         **modules,
         "profiles.yml": digest(json.dumps(settings, sort_keys=True, default=str)),
     }
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    used = {getattr(node, "id", getattr(node, "attr", "")) for node in nodes}
-    literals = list(dict.fromkeys(text for cell in cells for text in _literals(cell.source)))
-    defaults = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", ())]
-    chosen = list(_texts(settings)) + [text for code in defaults for text in _literals(code)]
+    used = {name for one in told for name in one["used"]}
+    literals = list(dict.fromkeys(text for one in told for text in one["texts"]))
+    tags = [cell.metadata.get("tags", ()) for cell in cells]
+    defaults = [one["texts"] for one, of in zip(told, tags, strict=True) if "parameters" in of]
+    chosen = [*_texts(settings), *(text for texts in defaults for text in texts)]
     parts |= _weight_parts(chosen, literals) | _image_parts(chosen, literals)
     if "zoo" in used:  # vitlab.models.zoo: recipes and curves of all
         parts["zoo index"] = _content(_PACKAGE / "zoo" / "index.json")
@@ -515,6 +516,14 @@ def _content(path: Path) -> str:
     Each is read once for all pages that `choose` looks at.
     """
     return sha256(path) if path.is_file() else "missing"
+
+
+@cache
+def _images_in(folder: Path) -> str:
+    """What a folder of images holds, looked at once for all pages as `_content` is."""
+    from vitlab.images import contents
+
+    return contents.fingerprint(folder)
 
 
 def lock_file(root: Path) -> list[str]:
@@ -557,7 +566,6 @@ def syntax(code: str) -> str:
         return digest(code)
 
 
-@cache
 def _parsed(code: str) -> ast.Module | None:
     """A cell's syntax tree, magics left out; None for a mistake that the page's run will tell."""
     for text in (code, re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", code)):
@@ -566,16 +574,17 @@ def _parsed(code: str) -> ast.Module | None:
     return None
 
 
-def _literals(code: str) -> list[str]:
-    """All texts in a cell."""
-    nodes = ast.walk(_parsed(code) or ast.Module([], []))
-    found = [node.value for node in nodes if isinstance(node, ast.Constant)]
-    return [text for text in found if isinstance(text, str)]
-
-
-def imported(*code: str | ast.Module) -> dict[str, str]:
-    """The vitlab modules that code imports, and those they import: path -> syntax as a key."""
-    return keys.modules(*(name for one in code for name in keys.wanted(one)))
+def _facts(code: str) -> dict[str, Any]:
+    """A cell as a key, the dotted names of vitlab in it, all names, all texts."""
+    tree = _parsed(code) or ast.Module([], [])
+    nodes = list(ast.walk(tree))
+    constants = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    return {
+        "key": syntax(code),
+        "wanted": keys.wanted(tree),
+        "used": sorted({getattr(node, "id", getattr(node, "attr", "")) for node in nodes}),
+        "texts": [text for text in constants if isinstance(text, str)],
+    }
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -641,7 +650,6 @@ def _cached(model: str) -> str:
 def _image_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
     """Image sets that settings or code name: their manifests, and what lies in their folders."""
     from vitlab.images import catalogue as datasets
-    from vitlab.images import contents
 
     parts: dict[str, str] = {}
     named = {part for text in chosen for part in datasets.several(text)}
@@ -649,14 +657,14 @@ def _image_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
     for part in sorted(named):
         if Path(part).is_absolute() and Path(part).is_dir():
             name = _another(f"images in {Path(part).name}", parts)
-            parts[name] = contents.fingerprint(Path(part))
+            parts[name] = _images_in(Path(part))
         elif datasets.is_set(part):
             name = datasets.set_name(part)
             subsets = sorted((datasets.manifests_folder() / "subsets").glob(f"{name}-*.txt"))
             known = repr(datasets.manifest(name))
             parts[f"data_manifests/{name}.yml"] = digest(known, *map(sha256, subsets))
             if datasets.available(name):
-                parts[f"images of {name}"] = contents.fingerprint(datasets.path(name))
+                parts[f"images of {name}"] = _images_in(datasets.path(name))
     return parts
 
 

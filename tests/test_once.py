@@ -1,0 +1,85 @@
+"""What texts alone decide is asked once: in a process, and between processes."""
+
+import json
+
+import pytest
+from damaging import WAYS
+
+from vitlab import once
+
+
+@pytest.fixture
+def process(monkeypatch):
+    """Called: forget what this process knows, as a new one would."""
+
+    def begin():
+        monkeypatch.setattr(once, "_known", {})
+        monkeypatch.setattr(once, "_asked", set())
+
+    begin()
+    return begin
+
+
+def counter():
+    """A question, and the texts that it was really asked."""
+    heard = []
+
+    def upper(*texts):
+        heard.append(texts)
+        return [text.upper() for text in texts]
+
+    return upper, heard
+
+
+def test_a_text_is_asked_about_once(process, tmp_path):
+    upper, heard = counter()
+    for _ in range(2):
+        with once.kept(tmp_path / "kept.json"):
+            assert once.asked(upper, "a", "b") == ["A", "B"]
+            assert once.asked(upper, "ab") == ["AB"]
+        process()
+    assert heard == [("a", "b"), ("ab",)]
+
+
+def test_what_is_asked_no_more_is_not_kept(process, tmp_path):
+    upper, heard = counter()
+    for text in "aba":
+        with once.kept(tmp_path / "kept.json"):
+            once.asked(upper, text)
+        process()
+    assert heard == [("a",), ("b",), ("a",)]
+
+
+@pytest.mark.parametrize("how", [*WAYS, "another", "answers", "unsealed"])
+def test_a_damaged_file_is_as_good_as_none(process, tmp_path, how):
+    damage = WAYS | {
+        "another": lambda content: b"[1]",
+        "answers": lambda content: content.replace(b'"A"', b'"B"'),
+        "unsealed": lambda content: json.dumps({**json.loads(content), "seal": None}).encode(),
+    }
+    path, (upper, heard) = tmp_path / "kept.json", counter()
+    for _ in range(2):
+        with once.kept(path):
+            assert once.asked(upper, "a") == ["A"]
+        path.write_bytes(damage[how](path.read_bytes()))
+        process()
+    assert len(heard) == 2
+
+
+def test_other_code_asks_anew(process, tmp_path):
+    code, (upper, heard) = tmp_path / "code.py", counter()
+    for text in ("x = 1", "x = 2", "x = 2"):
+        code.write_text(text)
+        with once.kept(tmp_path / "kept.json", code):
+            once.asked(upper, "a")
+        process()
+    assert len(heard) == 2
+
+
+def test_halves_of_characters_and_dates_stop_nothing(process, tmp_path):
+    with once.kept(tmp_path / "kept.json"):
+        once.asked(lambda text: ["\ud800"], "a")
+    process()
+    with once.kept(tmp_path / "kept.json"):
+        once.asked(lambda text: {1, 2}, "a")  # no JSON
+    assert once.asked(lambda text: 3, "b") == 3
