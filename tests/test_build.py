@@ -885,7 +885,7 @@ def finished(place, name, outputs=()):
     (folder / "table.csv").write_text("n\n3\n")
     (folder / "claims" / "a.b.json").write_text("{}")
     state = STATE | {"key": page.key, "parts": page.parts, "files": build._files(folder)}
-    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "state.json").write_text(json.dumps(files.sealed(state)))
     return page, folder
 
 
@@ -925,12 +925,20 @@ def test_a_damaged_state_means_never_run(checkout, text):
     assert build.read_state(folder) == {}
 
 
+def test_a_state_whose_seal_is_gone_means_never_run(checkout):
+    page, folder = finished(checkout, "01-first")
+    state = json.loads((folder / "state.json").read_text())
+    assert state.pop("seal")
+    (folder / "state.json").write_text(json.dumps(state))
+    assert build.reason_to_run(page, folder) == "never run"
+
+
 @pytest.mark.parametrize("name", [name for name in STATE if name != "peak_mb"])
 def test_a_state_that_lacks_what_pages_show_means_never_run(checkout, name):
     page, folder = finished(checkout, "01-first")
     known = json.loads((folder / "state.json").read_text())
     for other in ({k: v for k, v in known.items() if k != name}, known | {name: [1]}):
-        (folder / "state.json").write_text(json.dumps(other))
+        (folder / "state.json").write_text(json.dumps(files.sealed(other)))
         assert build.reason_to_run(page, folder) == "never run"
     (folder / "state.json").write_text(json.dumps(known))
     assert build.reason_to_run(page, folder) == ""

@@ -41,13 +41,14 @@ def test_a_text_is_asked_about_once(process, tmp_path):
     assert heard == [("a", "b"), ("ab",)]
 
 
-def test_what_is_asked_no_more_is_not_kept(process, tmp_path):
-    upper, heard = counter()
-    for text in "aba":
-        with once.kept(tmp_path / "kept.json"):
+def test_a_file_that_has_grown_long_begins_anew(process, tmp_path, monkeypatch):
+    monkeypatch.setattr(once, "_MOST", 2)
+    (upper, heard), path = counter(), tmp_path / "kept.json"
+    for text in "abcbda":
+        with once.kept(path):
             once.asked(upper, text)
         process()
-    assert heard == [("a",), ("b",), ("a",)]
+    assert heard == [("a",), ("b",), ("c",), ("d",), ("a",)]
 
 
 @pytest.mark.parametrize("how", [*WAYS, "another", "answers", "unsealed"])

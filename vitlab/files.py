@@ -78,8 +78,8 @@ def sealed(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_whole(value: dict[str, Any]) -> bool:
-    """Whether a value is as it was `sealed`; one that never was is taken as it is."""
-    return value.get("seal") in (None, sealed(value)["seal"])
+    """Whether a value is as it was `sealed`; one without a seal is not."""
+    return value.get("seal") == sealed(value)["seal"]
 
 
 # libyaml's loader gives the same, ten times as fast; a source build of PyYAML may lack it.

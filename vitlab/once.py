@@ -13,9 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vitlab.files import FileError, digest, is_whole, read_json, sealed, sha256, write_text
+from vitlab.files import digest, is_whole, read_json, sealed, sha256, write_text
 
 _READERS = ("jupytext", "nbformat")  # which read notebooks
+_MOST = 10_000  # answers in a file that is filled further; a book has about a thousand
 _known: dict[str, Any] = {}
 _asked: set[str] = set()
 
@@ -43,14 +44,15 @@ def kept(path: Path, *code: Path) -> Iterator[None]:
     versions = [f"{name} {metadata.version(name)}" for name in _READERS]
     by = digest(platform.python_version(), *versions, *map(sha256, (Path(__file__), *code)))
     found: dict[str, Any] = {}
-    with suppress(FileError, OSError, AttributeError, KeyError, TypeError):
+    with suppress(ValueError, OSError, AttributeError, KeyError, TypeError):
         stored = read_json(path)
-        if stored["seal"] and is_whole(stored) and stored["by"] == by:
+        if is_whole(stored) and stored["by"] == by:
+            _known.update(stored["answers"])
             found = stored["answers"]
-            _known.update(found)
     yield
-    answers = {key: _known[key] for key in sorted(_asked)}
-    if answers != found:
+    asked_now = {key: _known[key] for key in sorted(_asked)}
+    if not asked_now.keys() <= found.keys():
+        answers = asked_now if len(found) > _MOST else found | asked_now
         # As ASCII: a text may hold halves of characters, which no file's encoding has. It only
         # saves time, so a full disk, or a page's head with a date, which JSON lacks, stops nothing.
         with suppress(OSError, TypeError):

@@ -100,17 +100,18 @@ def build(
     root = root or pages.find_root()
     if verify:
         contents.forget()
-    chosen = pages.choose(root, names or [], parameters or {}, profile)
-    if pdf:
-        printer.browser()
-    base = place(root, [page.name for page in chosen], parameters or {}, profile)
-    own = base != root / "build"
-    for page in filter(lambda page: pages.edited(page.source), chosen):
-        print(f"{page.name}: its .ipynb was edited; the book is made from {page.source.name}")
-    whole = [page.name for page in chosen] if own else pages.names(root)
-    pages.settle_once(root, whole)
-    stale = [page for page in chosen if reason_to_run(page, base / "pages" / page.name)]
-    pages.check(stale)  # what is refused leaves nothing behind
+    with pages.parsed_once(root):
+        chosen = pages.choose(root, names or [], parameters or {}, profile)
+        if pdf:
+            printer.browser()
+        base = place(root, [page.name for page in chosen], parameters or {}, profile)
+        own = base != root / "build"
+        for page in filter(lambda page: pages.edited(page.source), chosen):
+            print(f"{page.name}: its .ipynb was edited; the book is made from {page.source.name}")
+        whole = [page.name for page in chosen] if own else pages.names(root)
+        pages.settle_once(root, whole)
+        stale = [page for page in chosen if reason_to_run(page, base / "pages" / page.name)]
+        pages.check(stale)  # what is refused leaves nothing behind
     with _locked(base):
         folders = {name: base / "pages" / name for name in whole}
         for folder in [*folders.values(), base / "html"]:

@@ -9,7 +9,7 @@ import math
 import platform
 import re
 from collections.abc import Container, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache
 from glob import escape
@@ -119,14 +119,13 @@ def choose(
         if name not in known:
             raise PageError(f"unknown page {name!r}{nearest(name, known)}")
     chosen, problems = [], []
-    with once.kept(root / "build" / "parsed.json", Path(keys.__file__), Path(__file__)):
-        for name in wanted or known:
-            try:
-                chosen.append(_page(root, name, overrides, profile))
-            except _NotFor as error:
-                if wanted:
-                    raise PageError(str(error)) from None
-                problems.append(str(error))
+    for name in wanted or known:
+        try:
+            chosen.append(_page(root, name, overrides, profile))
+        except _NotFor as error:
+            if wanted:
+                raise PageError(str(error)) from None
+            problems.append(str(error))
     if not known:
         raise PageError(f"{root / 'notebooks'} holds no pages")
     if not chosen:  # no page knows it: most likely mistyped
@@ -134,6 +133,14 @@ def choose(
     for problem in problems:
         print(f"left out: {problem}")
     return chosen
+
+
+def parsed_once(root: Path) -> AbstractContextManager[None]:
+    """Within the block, what was parsed for an earlier `choose` is not parsed again.
+
+    It is kept for the next one unless there is an error: what is refused leaves nothing behind.
+    """
+    return once.kept(root / "build" / "parsed.json", Path(keys.__file__), Path(__file__))
 
 
 _NAMED = r"""\s*(?:\w+\s*=\s*)?["']([\w-]+)["']"""

@@ -174,7 +174,7 @@ def _read(place: Path) -> dict[str, Any]:
         ) from None
     sets = state.get("image sets", []) if isinstance(state, dict) else ""
     told = isinstance(sets, list) and all(_fits(one, _OF_SET) for one in sets)
-    if not told or not is_state(state) or "seal" not in state:
+    if not told or not is_state(state):
         raise RecordError(f"{place / 'state.json'} is not what was recorded{_HEAL}")
     have, kept = _hashes(place), state["files"]
     if changed := sorted(name for name in {*have, *kept} if have.get(name) != kept.get(name)):
