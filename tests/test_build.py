@@ -589,7 +589,7 @@ def test_a_recorded_run_tells_no_folder_of_the_machine(checkout, tmp_path):
     (folder / "models.json").write_text(MODELS)
     known = json.loads((folder / "state.json").read_text())
     known["settings"] = {"images": "/home/ann/photos", "models": "timm/x=/home/ann/w.pth", "n": 3}
-    (folder / "state.json").write_text(json.dumps(known))
+    (folder / "state.json").write_text(json.dumps(files.sealed(known)))
     recorded.record(checkout / "build", "a-run", tmp_path / "kept")
     kept = json.loads((tmp_path / "kept" / "a-run" / "01-first" / "state.json").read_text())
     assert kept["settings"] == {"images": "…/photos", "models": "timm/x=…/w.pth", "n": 3}
@@ -723,7 +723,7 @@ def test_a_change_re_runs_exactly_the_pages_that_use_what_changed(root, library)
     old = {**page.parts, "vitlab/conditions/cutout.py": "another"}
     folder = library.parent / "page"
     folder.mkdir()
-    (folder / "state.json").write_text(json.dumps(STATE | {"parts": old}))
+    (folder / "state.json").write_text(json.dumps(files.sealed(STATE | {"parts": old})))
     assert build.reason_to_run(page, folder) == "changed: vitlab/conditions/cutout.py"
 
 

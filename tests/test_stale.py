@@ -22,6 +22,7 @@ from vitlab import images as data
 from vitlab import keys
 from vitlab.book import build, pages
 from vitlab.conditions import CLEAN, Condition, patchdrop
+from vitlab.files import sealed
 from vitlab.images import contents
 from vitlab.models import Model
 from vitlab.trials import measure
@@ -80,7 +81,7 @@ def reason(place, given, kept):
     [page] = pages.choose(place, ["01-first"], given)
     if not (kept / "state.json").exists():
         kept.mkdir()
-        (kept / "state.json").write_text(json.dumps(STATE | {"parts": page.parts}))
+        (kept / "state.json").write_text(json.dumps(sealed(STATE | {"parts": page.parts})))
     return build.reason_to_run(page, kept)
 
 
