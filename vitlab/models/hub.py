@@ -27,6 +27,7 @@ from vitlab.models.identity import fingerprint
 from vitlab.models.model import Model, ModelError, check_device
 from vitlab.models.small import ARCHITECTURES
 from vitlab.models.taxonomy import classes_of, group_of, timm_config
+from vitlab.models.weights import unpack
 from vitlab.models.wrapping import check_numbers, check_steady, ready
 from vitlab.stimuli import scenes
 
@@ -116,7 +117,7 @@ def load(name: str, device: str | None = None) -> Model:
             f"{entry['sha256'][:16]}...; restore the file from the repository or run make zoo"
         )
     net = ARCHITECTURES[entry["arch"]]()
-    net.load_state_dict(load_file(path))  # 16-bit on disk, 32-bit from here on
+    net.load_state_dict(unpack(load_file(path)))  # 32 bits from here on
     source = f"repository, seed {entry['seed']}, weights sha256 {found[:16]}"
     return Model(
         name,
