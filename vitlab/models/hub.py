@@ -43,6 +43,8 @@ def select(wanted: str) -> list[str]:
     >>> select("timm/resnet50,timm/resnet50.a1_in1k")
     ['timm/resnet50.a1_in1k']
 
+    A pattern of networks that have a recipe and are not trained yet stands for none.
+
     Raises ModelError where a part matches nothing, offering the nearest names, and for a
     checkpoint that does not exist. Needs no network.
     """
@@ -54,7 +56,10 @@ def select(wanted: str) -> list[str]:
             found = [part]
         else:
             found = [name for name in names() if fnmatch.fnmatchcase(name, part)]
-        if not found:
+        if not found and (untrained := zoos.waiting(part)):
+            if part in untrained:
+                raise ModelError(f"{part} is not trained yet; vitlab zoo {part} trains it")
+        elif not found:
             raise ModelError(f"unknown model {part!r}{nearest(part, names())}{_OTHERS}")
         chosen += found
     if not chosen:
@@ -71,6 +76,9 @@ def load_all(wanted: str, device: str | None = None, out: Path | str | None = No
     """
     check_device(device)
     loaded = [load(name, device) for name in select(wanted)]
+    ours = [part.strip() for part in wanted.split(",") if not part.strip().startswith(_PREFIXES)]
+    for name in (name for part in filter(None, ours) for name in zoos.waiting(part)):
+        print(f"not trained yet, so not shown: {name}")
     called = [model.name for model in loaded]
     for name in called:
         if called.count(name) > 1:
