@@ -502,6 +502,44 @@ def test_the_tally_says_what_equal_accuracy_makes_of_the_verdicts(records):
     ) in " ".join(text.split())
 
 
+def pair(verdict, low=0.1, high=0.3, trainings=1):
+    """What a check says of two networks by DeiT's recipe."""
+    said = {"verdict": verdict, "reason": "", "value": 0.2, "low": low, "high": high, "n": 100}
+    return said | {"unit": "share", "trainings": trainings, "speaks_for": "these networks"}
+
+
+@pytest.mark.parametrize(("trainings", "once"), [(1, ", once each, so it speaks"), (3, ": 1")])
+def test_a_pair_by_deits_recipe_is_shown_beside_every_verdict_that_has_one(
+    records, trainings, once
+):
+    """In the claim's line always, in the answer where it is another; the tally counts both."""
+    rows = []
+    for r, other in zip(records, ("seen", "not seen", ""), strict=False):
+        beside = {"by_deit": pair(other, trainings=trainings) if other else None}
+        ours = {"photos": edition(**beside)}
+        rows.append({**r, "editions": ours, "edition": "photos", "verdict": "seen", "page": "x"})
+    rows[2]["editions"]["photos"].pop("by_deit")  # of a run before there were pairs
+
+    def text(html):
+        return " ".join(BeautifulSoup(html, "html.parser").get_text().split())
+
+    for row, other in zip(rows, ("seen", "not seen", ""), strict=True):
+        line = text(front.claims_of_page([row]))
+        shown = f"; by DeiT’s recipe: {other} 0.200 [0.100, 0.300], these networks only"
+        assert (shown in line) == bool(other)
+        assert ("DeiT’s" in line) == bool(other)
+        assert ("By DeiT's recipe: not seen." in text(front.answer(row))) == (other == "not seen")
+        top = text(front.top("01-occlusion", [row], []))
+        assert ("by DeiT’s recipe: " in top) == bool(other)
+    tally = text(front.tally(front.rows(rows, "../")))
+    said = (
+        "Beside 2 stands the same check of a ViT and a CNN that were both trained by DeiT’s recipe"
+    )
+    assert f"{said}{once}" in tally
+    assert "1 verdict stays the same, 1 turns into “not seen”." in tally
+    assert "both trained by" not in text(front.tally(front.rows(rows[2:], "../"))), "none is said"
+
+
 def test_the_tally_adds_up_and_says_what_has_no_verdict(records):
     text = " ".join(
         BeautifulSoup(front.tally(front.rows(records, "../")), "html.parser").get_text().split()

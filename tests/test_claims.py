@@ -442,3 +442,110 @@ def test_a_reason_and_a_remark_are_two_sentences():
         "naseer2021", "occlusion-salient", Run("mini"), {"": [[check]]}, remarks="at -1 it is so"
     )
     assert claims.judged(found)["reason"] == "The interval includes 0. At −1 it is so."
+
+
+# --- a pair beside the one that decides
+
+
+def beside(low, high, text="ViT - CNN by DeiT's recipe", demand=0.0):
+    return measured(text, stated(low, high) > demand)
+
+
+def test_a_pair_by_deits_recipe_stands_beside_and_is_counted_nowhere():
+    """It says the same or not; verdict, number and count of the main pair stay as they are."""
+    good, bad = (measured(n, stated(*i) > 0) for n, i in [("gap", (0.2, 0.4)), ("b", (-2, -1))])
+    alone = {"order": [[good], [bad]]}
+    both = {"order": [[good], [beside(-0.3, -0.1)], [bad]]}
+    without, record = (
+        claims.judged(Finding("naseer2021", "pixel-drop", Run("photos"), parts))
+        for parts in (alone, both)
+    )
+    assert without["by_deit"] is None
+    assert record["by_deit"] == record["parts"][0]["by_deit"]
+    assert record["by_deit"] | {"reason": ""} == {
+        "verdict": "opposite seen",
+        "reason": "",
+        "quantity": "ViT - CNN by DeiT's recipe",
+        **{"value": pytest.approx(-0.2), "low": -0.3, "high": -0.1, "n": 50, "unit": "share"},
+        **{"trainings": 0, "speaks_for": "these networks"},
+    }
+    assert [c["quantity"] for c in record["checks"]] == [
+        *("gap", "ViT - CNN by DeiT's recipe", "b"),
+    ]
+    assert record["agree"] == [1, 2]
+    for each in (record, without):
+        del each["checks"], each["by_deit"]
+        for part in each["parts"]:
+            del part["by_deit"]
+    assert record == without
+
+
+def test_single_trainings_of_a_pair_speak_for_these_networks_alone():
+    """The same numbers, of three trainings each or one: an interval over images is no other's."""
+    rng = np.random.default_rng(0)
+    right = {"ViT": 0.9, "CNN": 0.4}
+
+    def found(trainings):
+        values = {
+            (f"{g}{s}", "drop", 0): rng.random(200) < p
+            for g, p in right.items()
+            for s in range(trainings)
+        }
+        groups = {g: [f"{g}{s}" for s in range(trainings)] for g in right}
+        return Measured(values, groups, chance=0.1).gap("drop", 0) > 0
+
+    parts = {"": [[measured("gap", found(3))], [measured("gap by DeiT's recipe", found(1))]]}
+    record = claims.judged(Finding("naseer2021", "occlusion-salient", Run("photos"), parts))
+    assert (record["trainings"], record["speaks_for"]) == (3, "these architectures")
+    pair = record["by_deit"]
+    assert (pair["trainings"], pair["speaks_for"]) == (1, "these networks")
+    assert pair["verdict"] == record["verdict"] == "seen"
+
+
+def test_a_pair_is_asked_what_the_main_one_is():
+    good = measured("gap", stated(0.2, 0.4) > 0)
+    run = Run("photos")
+    parts = {"": [[good], [beside(0.2, 0.4, demand=0.1)]]}
+    with pytest.raises(claims.ClaimError, match=r"demands > 0.1, .*file > 0"):
+        claims.judged(Finding("naseer2021", "occlusion-salient", run, parts))
+    controlled = measured("a", (stated(1, 2) > 0)), beside(1, 2, "a by DeiT's recipe")
+    parts = {"wider": [[one] for one in controlled]}
+    record = claims.judged(Finding("paul2022", "attention-maps", run, parts))
+    assert "control was not measured" in record["by_deit"]["reason"]
+    ends = [measured(f"gap - {k}", stated(1, 2) > 0) for k in (0, 9)]
+    theirs = [beside(-1, 2, "gap - 0 by DeiT's recipe"), beside(1, 2, "gap - 9 by DeiT's recipe")]
+    parts = {"order": [[good]], "widest midway": [ends, theirs]}
+    record = claims.judged(Finding("naseer2021", "occlusion-random", run, parts))
+    assert [p["verdict"] for p in record["parts"]] == ["seen", "seen"]
+    assert record["parts"][1]["by_deit"]["verdict"] == "cannot tell"
+    assert "the interval includes 0" in record["parts"][1]["by_deit"]["reason"]
+
+
+def test_a_pair_beside_is_kept_with_the_claim_and_shown_on_its_card(tmp_path):
+    good = measured("gap", stated(0.2, 0.4) > 0)
+    parts = {"": [[good], [beside(0.3, 0.5)], [beside(-0.4, -0.2, "of ViT - CNN, small")]]}
+    whole = Finding("naseer2021", "occlusion-salient", Run("photos", ["a"], "50 images"), parts)
+    card = claims.settle(whole, tmp_path)._repr_html_()
+    text = " ".join(html.unescape(re.sub("<[^>]+>", "", card)).split())
+    assert "By DeiT’s recipe, both: ✓ seen 0.400 [0.300, 0.500]; it speaks for these" in text
+    assert "opposite seen: of ViT - CNN, small." in text
+    [path] = tmp_path.glob("claims/*.json")
+    assert claims.judged(claims.read(path)) == claims.records(tmp_path)[0]
+    ledger = claims.ledger({"01-occlusion": claims.records(tmp_path)})
+    Draft202012Validator(SCHEMA).validate(ledger)
+    from ledger import faults
+
+    assert list(faults(ledger)) == []
+    wrong = json.loads(json.dumps(ledger))
+    [edition] = [r["editions"]["photos"] for r in wrong if r["editions"]]
+    edition["parts"][0]["by_deit"] |= {"low": -0.1, "speaks_for": "these architectures"}
+    said = "\n".join(faults(wrong))
+    assert "seen, but -0.1 to 0.5 is not > 0" in said
+    assert "by DeiT's recipe: speaks for architectures by 0 trainings" in said
+
+
+def test_what_a_pair_beside_decides_otherwise_is_not_said_of_the_main_one():
+    checks = [{"part": "", "quantity": "gap by DeiT's recipe", "verdict": "not seen"}]
+    from vitlab.markup import contrary
+
+    assert contrary({"part": "", "verdict": "seen"}, checks) == {}

@@ -1,6 +1,7 @@
 import json
 import types
 
+import numpy as np
 import pytest
 
 from vitlab import claims, lab
@@ -160,3 +161,57 @@ def test_what_a_page_measures_is_in_its_folder_too(page, tmp_path):
 def test_accuracy_needs_no_page():
     found = lab.accuracy([load_model("mini/vit-0")], load("stimuli", n=16), [CLEAN])
     assert found("ViT", "clean", 0).value > 0.9
+
+
+def second_recipe(net):
+    """mini/vit-1 and mini/cnn-1 as if they were trained by DeiT's recipe."""
+    return f"{net.group}, DeiT's recipe" if net.name.endswith("-1") else net.group
+
+
+def test_pairs_stand_beside_where_the_run_has_both(page):
+    bench = page(models="mini/vit-?,mini/cnn-?")
+    assert bench.pairs_beside == {}
+    assert bench.compared == ["ViT", "CNN"]
+    assert bench.usual == bench.models
+    bench.regroup(second_recipe)
+    both = "ViT, DeiT's recipe", "CNN, DeiT's recipe"
+    assert bench.pairs_beside == {"ViT - CNN by DeiT's recipe": both}
+    assert bench.compared == ["ViT", "CNN", *both]
+    assert [net.name for net in bench.usual] == [
+        *("mini/vit-0", "mini/vit-2", "mini/cnn-0", "mini/cnn-2"),
+    ]
+    bench.regroup(lambda net: "CNN, equal accuracy" if net.name == "mini/cnn-2" else net.group)
+    assert list(bench.pairs_beside) == ["ViT - CNN, equal accuracy", "ViT - CNN by DeiT's recipe"]
+    assert bench.pairs_beside["ViT - CNN, equal accuracy"] == ("ViT", "CNN, equal accuracy")
+    bench.regroup(lambda net: "ViT" if net.name == "mini/vit-1" else net.group)
+    assert list(bench.pairs_beside) == ["ViT - CNN, equal accuracy"], "one of a pair is none"
+
+
+def test_a_pair_beside_changes_nothing_of_the_main_one(page, tmp_path):
+    """Of the same images: the record is that of a run without it, but for what stands beside."""
+
+    def asked(bench):
+        acc = bench.accuracy(patchdrop.random([0.5, 0.8], (8, 8), 1))
+
+        @bench.settles("naseer2021", "occlusion-salient")
+        def claim():
+            yield "ViT - CNN", acc.mean_gap("random PatchDrop", [0.5, 0.8]) > 0
+            for text, pair in bench.pairs_beside.items():
+                yield text, acc.mean_gap("random PatchDrop", [0.5, 0.8], pair) > 0
+
+        return acc, claim.record
+
+    _, alone = asked(page(out=str(tmp_path / "alone")))
+    bench = page(models="mini/vit-[01],mini/cnn-[01]", out=str(tmp_path / "both"))
+    bench.regroup(second_recipe)
+    acc, both = asked(bench)
+    right = [
+        np.mean([acc(f"mini/{kind}-1", "random PatchDrop", k).value for k in (0.5, 0.8)])
+        for kind in ("vit", "cnn")
+    ]
+    assert both["by_deit"]["value"] == pytest.approx(right[0] - right[1])
+    assert both["by_deit"]["trainings"] == 1
+    own = {"parts", "checks", "by_deit", "models"}
+    assert {k: v for k, v in both.items() if k not in own} == {
+        k: v for k, v in alone.items() if k not in own
+    }

@@ -94,6 +94,36 @@ def test_damaged_weights_are_refused(tmp_path, monkeypatch):
         models.load(name)
 
 
+def test_networks_that_wait_for_their_training_are_told_from_those_that_are_none(
+    tmp_path, monkeypatch, capsys
+):
+    """A pattern stands for those that are there; a name, or a pattern of nothing, is refused."""
+    listed = json.loads((models.ZOO / "index.json").read_text())
+    listed["models"] = {"mini/cnn-0": listed["models"]["mini/cnn-0"]}
+    (tmp_path / "mini").mkdir()
+    for name in ("recipes.yml", "mini/cnn-0.safetensors"):
+        (tmp_path / name).write_bytes((models.ZOO / name).read_bytes())
+    (tmp_path / "index.json").write_text(json.dumps(listed))
+    monkeypatch.setattr(zoos, "ZOO", tmp_path)
+    models.zoo.cache_clear()
+    try:
+        wanted = "mini/cnn-?, photos/*-deit-?"
+        assert models.select(wanted) == ["mini/cnn-0"]
+        assert [net.name for net in models.load_all(wanted, "cpu")] == ["mini/cnn-0"]
+        told = "not trained yet, so not shown: "
+        names = ["photos/vit-deit-0", "photos/cnn-deit-0"]
+        assert capsys.readouterr().out.splitlines() == [told + name for name in names]
+        with pytest.raises(models.ModelError, match=r"photos/vit-deit-0 is not trained yet; vitl"):
+            models.select("mini/cnn-0,photos/vit-deit-0")
+        with pytest.raises(models.ModelError, match=r"unknown model 'photos/\*-diet-\?'"):
+            models.select("mini/cnn-0,photos/*-diet-?")
+        with pytest.raises(models.ModelError, match=r"no model in 'photos/\*-deit-\?'"):
+            models.select("photos/*-deit-?")
+    finally:
+        monkeypatch.undo()
+        models.zoo.cache_clear()
+
+
 @pytest.mark.parametrize("size", [(300, 200), (224, 500), (64, 64)])
 def test_preprocessing_is_timms_own(size):
     net = timm.create_model("resnet10t", pretrained=False).eval()

@@ -61,6 +61,19 @@ def test_profiles_name_models_and_images_that_exist(source):
             assert datasets.manifests()[datasets.set_name(images)].access == "open"
 
 
+def test_photographs_show_both_recipes_on_every_page_that_compares_with_a_fairer_cnn(source):
+    """Where a run has the pair by DeiT's recipe, each claim about ViT and CNN asks it, too."""
+    named = profiles.sizes(source.stem).get("photos", {}).get("models", "")
+    code = source.read_text()
+    assert ("-deit-" in named) == ("lab.pairs_beside" in code)
+    for cell in jupytext.read(source).cells if "-deit-" in named else []:
+        if found := re.search(r'@lab.settles\("(.+?)", "(.+?)"', cell.source):
+            [first, *_] = claims.primaries(claims.claim(*found.groups())).values()
+            if "acc(ViT) - acc(CNN)" in first["quantity"] or "ViT - CNN" in first["quantity"]:
+                beside = "lab.pairs_beside" in cell.source or "beside(" in cell.source
+                assert beside, found.groups()
+
+
 def test_a_page_begins_with_what_it_is_and_what_colab_needs(source, root):
     cells = nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells
     assert cells[0].cell_type == "markdown"

@@ -17,7 +17,7 @@ from torch import nn
 from vitlab import cli, models, plots
 from vitlab.images import cifar
 from vitlab.images.errors import DataError
-from vitlab.models import zoos
+from vitlab.models import weights, zoos
 from vitlab.models.small import ARCHITECTURES
 from vitlab.training import augmentation, index, loop, objectives, sources
 from vitlab.training.augmentation import Batch
@@ -104,6 +104,34 @@ def test_shipped_weights_are_16_bit(tmp_path):
     record = loop.train(tiny("mini/vit-0", epochs=1), tmp_path)
     kinds = {v.dtype for v in load_file(tmp_path / record["file"]).values()}
     assert kinds == {torch.float16}
+
+
+def test_what_is_shipped_in_8_bits_is_what_is_measured(tmp_path, monkeypatch):
+    """A finished network is written again in fewer bits, not trained again, and never in more."""
+    recipe = tiny("mini/cnn-0", epochs=1, image_count=256)
+    first = loop.train(recipe, tmp_path)
+    before = load_file(tmp_path / first["file"])
+    fewer = replace(recipe, bits=8)
+    assert fewer.digest == recipe.digest
+    monkeypatch.setattr(loop, "OBJECTIVES", {})  # nothing can be trained any more
+    record = loop.train(fewer, tmp_path)
+    after = load_file(tmp_path / record["file"])
+    assert after.keys() > before.keys()
+    assert after["conv1.weight"].dtype == torch.int8
+    net = ARCHITECTURES["cnn"]().eval()
+    net.load_state_dict(weights.unpack(after))
+    shown, right = next(sources.SOURCES[recipe.images].shown("test", 16))
+    model = replace(models.load("mini/cnn-0", "cpu"), net=net)
+    asked = model.logits(shown.float() / 255).argmax(1)
+    assert record["accuracy"] == (asked == right).double().mean().item()
+    same = {"recipe", "stamp", "seconds", "curve", "parameters", "file", "torch", "device"}
+    assert all(record[k] == first[k] for k in same)
+    assert record["sha256"] != first["sha256"]
+    assert loop.train(fewer, tmp_path) == record
+    with pytest.raises(RecipeError, match="mini/cnn-0: bits: of 8 no 16 can be made"):
+        loop.train(recipe, tmp_path)
+    with pytest.raises(RecipeError, match="its weights are of another"):
+        loop.kept_again(replace(recipe, epochs=9), record, tmp_path, tmp_path)
 
 
 def test_one_step_by_hand(tmp_path, monkeypatch):
@@ -311,6 +339,7 @@ def table(**changes):
         ({"precision": "float8"}, r"precision: unknown 'float8'"),
         ({"epochs": 0}, r"epochs: 0 is not a number above 0"),
         ({"image_count": 8}, r"batch: 32 of 8 images"),
+        ({"bits": 4}, r"bits: 4 is none of 8, 16"),
     ],
 )
 def test_a_wrong_recipe_is_refused_in_words(tmp_path, changes, message):
@@ -354,6 +383,10 @@ def test_every_group_of_the_zoos_has_a_look_of_its_own():
     plots.plt.close("all")
 
 
+def photo_accuracy(index):
+    return index["models"]["photos/cnn-0"]["accuracy"]
+
+
 def test_a_second_zoo_is_published_beside_the_first(tmp_path, monkeypatch):
     """Its models bring their own classes and preprocessing; what has no weights is not offered."""
     monkeypatch.setattr(zoos, "ZOO", tmp_path / "zoo")
@@ -389,6 +422,27 @@ def test_a_second_zoo_is_published_beside_the_first(tmp_path, monkeypatch):
         assert [point["images"] for point in index.curves()["photos/cnn-0"]] == [256]
         listed = json.loads((tmp_path / "zoo" / "index.json").read_text())
         assert listed["models"]["photos/cnn-0"]["file"] == "photos/cnn-0.safetensors"
+
+        whole = photo.net.state_dict()
+        fewer = replace(recipes()["photos/cnn-0"], image_count=256, epochs=1, bits=8)
+        monkeypatch.setattr(loop, "chosen", lambda wanted: [fewer])
+        told = list(loop.keep(["photos/cnn-0"], tmp_path / "again"))
+        assert [name for name, *_ in told] == ["photos/cnn-0"]
+        assert list(loop.keep(["photos/cnn-0"], tmp_path / "again")) == [], "it is done"
+        now = json.loads((tmp_path / "zoo" / "index.json").read_text())["models"]
+        changed = {
+            k for k, v in now["photos/cnn-0"].items() if v != listed["models"][fewer.name][k]
+        }
+        assert changed - {"accuracy"} == {"sha256"}
+        assert told[0][1:] == (photo_accuracy(listed), photo_accuracy({"models": now}))
+        kept = models.load("photos/cnn-0", "cpu")
+        assert kept.weights != photo.weights
+        for name, value in kept.net.state_dict().items():
+            largest = whole[name].abs().amax() if value.ndim > 1 else 0
+            assert torch.all((value - whole[name]).abs() <= largest / 250), name
+        given = loop.digits(kept.logits(pictures[:20].float() / 255).argmax(1))
+        assert index.answers()["photos/cnn-0"] == given
+        assert len(index.curves()["photos/cnn-0"]) == 1
     finally:
         monkeypatch.undo()
         models.zoo.cache_clear()

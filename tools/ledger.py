@@ -75,16 +75,25 @@ def _wrong(part: dict[str, Any], stated: dict[str, Any], edition: str) -> Iterat
         yield f"{same} of {of} checks agree"
     if part["speaks_for"] == "these architectures" and part["trainings"] < 2:
         yield f"speaks for architectures by {part['trainings']} trainings"
+    yield from _unlike(part["verdict"], low, high, demand)
+    if pair := part.get("by_deit"):
+        yield from _unlike(pair["verdict"], pair["low"], pair["high"], demand)
+        if pair["speaks_for"] == "these architectures" and pair["trainings"] < 2:
+            yield f"by DeiT's recipe: speaks for architectures by {pair['trainings']} trainings"
+
+
+def _unlike(verdict: str, low: float, high: float, demand: str) -> Iterator[str]:
+    """Where a verdict is not what its interval says of a demand."""
     sign, bound = demand.split()[0], float(demand.split()[1])
     meets = {
         ">": lambda: low > bound,
         "<": lambda: high < bound,
         "within": lambda: -bound < low and high < bound,
     }[sign]
-    if part["verdict"] in ("holds", "seen") and not meets():
-        yield f"{part['verdict']}, but {low} to {high} is not {demand}"
-    if part["verdict"] in ("fails", "opposite seen", "not seen") and meets():
-        yield f"{part['verdict']}, but {low} to {high} is {demand}"
+    if verdict in ("holds", "seen") and not meets():
+        yield f"{verdict}, but {low} to {high} is not {demand}"
+    if verdict in ("fails", "opposite seen", "not seen") and meets():
+        yield f"{verdict}, but {low} to {high} is {demand}"
 
 
 def main() -> int:

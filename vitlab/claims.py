@@ -20,7 +20,7 @@ from typing import Any, Literal, cast, get_args
 import pandas as pd
 
 from vitlab.files import nearest, read_json, read_yaml, whole, write_json
-from vitlab.markup import render, sentence
+from vitlab.markup import BY_DEIT, render, sentence
 from vitlab.statistics.check import (
     BAND,
     Answer,
@@ -380,7 +380,8 @@ def judged(found: Finding) -> dict[str, Any]:
             empty = dict.fromkeys(_OF_PRIMARY)
             parts.append({"part": name, "verdict": "not run", "reason": why, **empty})
     for name, demands in asked.items():
-        _agrees(where, name, demands[0], stated)
+        for demand in (demands[0], *filter(_is_by_deit, demands)):
+            _agrees(where, name, demand, stated)
         if stated[name].get("only") and run.edition != "imagenet":
             raise ClaimError(
                 f"{where} {name}: asked of ImageNet alone; put it under `if lab.imagenet:`"
@@ -421,6 +422,7 @@ _OF_PRIMARY = (
         "room",
         "control",
         "known",
+        "by_deit",
     ),
 )
 
@@ -452,18 +454,14 @@ def _part(
     reproduction: bool,
     stated: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A part of a claim: what its first demand says, and how many of all say the same."""
-    answers = [judge_every(demand) for demand in demands]
-    answer, primary = answers[0], demands[0]
-    if "control" in stated and answer.word == "holds" and any(c.excess is None for c in primary):
-        answer = Answer("cannot tell", f"its control was not measured: {stated['control']}")
-    every = stated.get("every") or ()
-    if answer.word == "holds" and len(primary) < len(every):
-        asked = ", ".join(map(str, every))
-        answer = Answer(
-            "cannot tell", f"it is asked of each of these, and not all were measured: {asked}"
-        )
-    answers[0] = answer
+    """A part of a claim: what its first demand says, and how many of all say the same.
+
+    What is asked of a pair by DeiT's recipe is not among those: it stands beside, by itself.
+    """
+    primary, *further = demands
+    beside = [demand for demand in further if _is_by_deit(demand)]
+    answer = _answered(primary, stated)
+    answers = [answer, *(judge_every(demand) for demand in further if demand not in beside)]
     shown = _shown(primary, answer)
     return {
         "part": name,
@@ -474,6 +472,7 @@ def _part(
         "speaks_for": _speaks_for(primary, answer),
         "agree": [sum(a.word == answer.word for a in answers), len(answers)],
         "known": list(stated.get("known") or ()),
+        "by_deit": _of_pair(beside[0], edition, reproduction, stated) if beside else None,
         "checks": [
             {
                 "part": name,
@@ -487,6 +486,40 @@ def _part(
             for c in demand
             for said in [answer if k == 0 and len(demand) == 1 else judge(c)]
         ],
+    }
+
+
+def _answered(demand: Demand, stated: Mapping[str, Any]) -> Answer:
+    """What the demand that decides says, given what its paper's file asks of it."""
+    answer = judge_every(demand)
+    if "control" in stated and answer.word == "holds" and any(c.excess is None for c in demand):
+        return Answer("cannot tell", f"its control was not measured: {stated['control']}")
+    every = stated.get("every") or ()
+    if answer.word == "holds" and len(demand) < len(every):
+        asked = ", ".join(map(str, every))
+        return Answer(
+            "cannot tell", f"it is asked of each of these, and not all were measured: {asked}"
+        )
+    return answer
+
+
+def _is_by_deit(demand: Demand) -> bool:
+    return any(BY_DEIT in check.quantity for check in demand)
+
+
+def _of_pair(
+    demand: Demand, edition: str, reproduction: bool, stated: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the check that decides says of a pair beside the one that decides."""
+    answer = _answered(demand, stated)
+    shown = _shown(demand, answer)
+    return {
+        "verdict": in_words(answer.word, shown, edition, reproduction),
+        "reason": answer.reason,
+        "quantity": _named(demand, shown),
+        **_number(shown.interval, shown.unit),
+        "trainings": shown.trainings,
+        "speaks_for": _speaks_for(demand, answer),
     }
 
 

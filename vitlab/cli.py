@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     zoo.add_argument("--list", action="store_true", help="show all recipes and train nothing")
     zoo.add_argument("--check", action="store_true", help="measure finished weights again")
+    zoo.add_argument("--keep", action="store_true", help="write finished weights in fewer bits")
     zoo.add_argument("--fresh", action="store_true", help="throw finished and unfinished work away")
 
     trials = commands.add_parser("trials", help="what is kept of all runs, image by image")
@@ -205,6 +206,9 @@ def _zoo(given: argparse.Namespace) -> int:
             raise RuntimeError("none of these models is trained; vitlab zoo --list says which are")
         if wrong:
             raise RuntimeError(f"not as stated: {', '.join(wrong)}")
+    elif given.keep:
+        for name, before, now in loop.keep(given.models, pages.find_root() / "build" / "zoo"):
+            print(f"{name}: {now:.4f}, before {before:.4f}", flush=True)
     else:
         loop.train_all(given.models, pages.find_root() / "build" / "zoo", given.fresh)
     return 0

@@ -33,6 +33,7 @@ from vitlab.images import cifar
 from vitlab.images.images import Images
 from vitlab.images.loading import cue_conflict, load, own
 from vitlab.inside.tokens import why_not
+from vitlab.markup import BY_DEIT
 from vitlab.models.hub import load_all
 from vitlab.models.model import Model
 from vitlab.models.taxonomy import by_group
@@ -49,6 +50,8 @@ _READERS: dict[str, Callable[..., Images]] = {
     "cue-conflict images": cue_conflict,
     "classes of their own": own,
 }
+
+_BY_DEIT = "ViT, DeiT's recipe", "CNN, DeiT's recipe"  # groups of the photo zoo
 
 
 def accuracy(
@@ -251,6 +254,30 @@ class Lab:
         stands the same against these.
         """
         return [group for group in self.groups if group == "CNN, equal accuracy"]
+
+    @property
+    def pairs_beside(self) -> dict[str, tuple[str, str]]:
+        """Pairs of groups of which the same is asked as of ViT and CNN, by their name in a check.
+
+        Where the run has them: the ViT with the CNNs that are `as_accurate`, and both by DeiT's
+        recipe, by which the papers' ViTs were trained and their ResNets were not. They are never
+        pooled with the main pair, and no verdict rests on them.
+        """
+        pairs = {f"ViT - {cnn}": ("ViT", cnn) for cnn in self.as_accurate}
+        if set(_BY_DEIT) <= set(self.groups):
+            pairs[f"ViT - CNN {BY_DEIT}"] = _BY_DEIT
+        return pairs
+
+    @property
+    def compared(self) -> list[str]:
+        """The groups that are compared: ViT, CNN, and those of the pairs beside."""
+        pairs = [("ViT", "CNN"), *self.pairs_beside.values()]
+        return list(dict.fromkeys(group for pair in pairs for group in pair))
+
+    @property
+    def usual(self) -> list[Model]:
+        """The models but those by DeiT's recipe: what counts all networks of a run counts these."""
+        return [net for net in self.models if net.group not in _BY_DEIT]
 
     # --- measuring --------------------------------------------------------------------------------
 

@@ -119,11 +119,15 @@ def gathered(text: str) -> str:
     return " ".join(shown)
 
 
+BY_DEIT = "by DeiT's recipe"  # so a check names the pair that was trained by it
+
 _DECIDED = ("holds", "seen", "fails", "opposite seen", "not seen")
 
 
 def contrary(part: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Of the further checks of a claim's statement, those that decide otherwise: verdict -> which.
+
+    What a pair by DeiT's recipe says stands by itself.
 
     >>> checks = [{"quantity": f"gap, Q = .{k}", "verdict": "opposite seen"} for k in (1, 2)]
     >>> contrary({"part": "", "verdict": "seen"}, [{**c, "part": ""} for c in checks])
@@ -132,7 +136,7 @@ def contrary(part: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> di
     found: dict[str, list[str]] = {}
     for c in checks:
         other = c.get("part") == part["part"] and not c.get("primary") and c["verdict"] in _DECIDED
-        if other and c["verdict"] != part["verdict"]:
+        if other and c["verdict"] != part["verdict"] and BY_DEIT not in c["quantity"]:
             found.setdefault(c["verdict"], []).append(c["quantity"])
     return {verdict: _listed(quantities) for verdict, quantities in found.items()}
 

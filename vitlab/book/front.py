@@ -17,7 +17,7 @@ from vitlab import claims
 from vitlab.book import svg
 from vitlab.files import FileError, read_json
 from vitlab.looks import group_of
-from vitlab.markup import EDITIONS, Markup, contrary, inert, render, said, sentence
+from vitlab.markup import BY_DEIT, EDITIONS, Markup, contrary, inert, render, said, sentence
 from vitlab.models.zoos import zoo
 
 Row = dict[str, Any]  # a claim of the ledger, with what its line in a table needs
@@ -57,6 +57,7 @@ def rows(records: Iterable[Mapping[str, Any]], root: str, failed: Container[str]
         seen["said"] = "no verdict" if r["page"] and r["verdict"] == "not run" else r["verdict"]
         seen["failed"] = bool(shown) and r["page"] in failed
         seen["fair"] = fair(shown)
+        seen["by_deit"] = by_deit(shown)
         found.append({**seen, "sought": " ".join(sought)})
     return found
 
@@ -75,6 +76,11 @@ def fair(shown: Mapping[str, Any] | None) -> str:
     first, *others = (shown or {}).get("checks") or [{}]
     beside = [c for c in others if c.get("part") == first.get("part") and _FAIR in c["quantity"]]
     return beside[0]["verdict"] if beside and _FAIR not in first["quantity"] else ""
+
+
+def by_deit(shown: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What the same check says of the pair by DeiT's recipe; empty where it was not asked."""
+    return (shown or {}).get("by_deit") or {}
 
 
 _FAIR = "equal accuracy"  # as the pages name such a network's group
@@ -109,7 +115,9 @@ def tally(found: Sequence[Row], own: bool = False) -> str:
         trained=any(name != "mini" for name in editions),
         own=own,
         themes=_by_theme(found),
-        fair=_beside_equal(found),
+        fair=_turns(found, [r["fair"] for r in found]),
+        by_deit=_turns(found, [r["by_deit"].get("verdict", "") for r in found]),
+        once=all(r["by_deit"].get("trainings", 0) <= 1 for r in found),  # 0: not known
         known=_known_before(found),
         seen=set(editions),
         unanswered=[r for r in found if r["said"] == "no verdict"],
@@ -140,9 +148,13 @@ def _agreeing(row: Row) -> set[str]:
     return {name for name, e in row["editions"].items() if e["verdict"] in ("seen", "holds")}
 
 
-def _beside_equal(found: Sequence[Row]) -> dict[str, int]:
-    """What verdicts become against a CNN as accurate: how many stay, and how many turn to what."""
-    turns = ["the same" if r["fair"] == r["verdict"] else r["fair"] for r in found if r["fair"]]
+def _turns(found: Sequence[Row], beside: Sequence[str]) -> dict[str, int]:
+    """What verdicts become beside other networks: how many stay, and how many turn to what.
+
+    beside: of each claim the verdict there; "" without one.
+    """
+    both = zip(found, beside, strict=True)
+    turns = ["the same" if there == r["verdict"] else there for r, there in both if there]
     return {to: turns.count(to) for to in ("the same", *claims.VERDICTS) if to in turns}
 
 
@@ -220,6 +232,8 @@ def answer(record: Mapping[str, Any]) -> Markup:
     more = f" Its other statements: {', '.join(others)}." if others else ""
     if (equal := fair(shown)) not in ("", verdict):
         more = f" Against a CNN as accurate as the ViTs: {equal}.{more}"
+    if (other := by_deit(shown).get("verdict", verdict)) != verdict:
+        more = f" {sentence(BY_DEIT)[:-1]}: {other}.{more}"
     if said_otherwise := _otherwise(shown):
         more += f" {said_otherwise}"
     if verdict in ("seen", "holds"):
@@ -253,7 +267,8 @@ def _unprinted(panels: Sequence[svg.Panel]) -> list[str]:
     theirs = {name for panel in panels if panel.title == PUBLISHED for name in panel.lines}
     ours = dict.fromkeys(name for panel in panels for name in panel.lines)
     groups = {group_of(name) for name in theirs}
-    lacks = [n for n in ours if n not in theirs and group_of(n) not in groups and _FAIR not in n]
+    beside = [n for n in ours if _FAIR in n or "DeiT's recipe" in n]
+    lacks = [n for n in ours if n not in (*theirs, *beside) and group_of(n) not in groups]
     return lacks if theirs else []
 
 

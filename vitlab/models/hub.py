@@ -27,6 +27,7 @@ from vitlab.models.identity import fingerprint
 from vitlab.models.model import Model, ModelError, check_device
 from vitlab.models.small import ARCHITECTURES
 from vitlab.models.taxonomy import classes_of, group_of, timm_config
+from vitlab.models.weights import unpack
 from vitlab.models.wrapping import check_numbers, check_steady, ready
 from vitlab.stimuli import scenes
 
@@ -42,6 +43,8 @@ def select(wanted: str) -> list[str]:
     >>> select("timm/resnet50,timm/resnet50.a1_in1k")
     ['timm/resnet50.a1_in1k']
 
+    A pattern of networks that have a recipe and are not trained yet stands for none.
+
     Raises ModelError where a part matches nothing, offering the nearest names, and for a
     checkpoint that does not exist. Needs no network.
     """
@@ -53,7 +56,10 @@ def select(wanted: str) -> list[str]:
             found = [part]
         else:
             found = [name for name in names() if fnmatch.fnmatchcase(name, part)]
-        if not found:
+        if not found and (untrained := zoos.waiting(part)):
+            if part in untrained:
+                raise ModelError(f"{part} is not trained yet; vitlab zoo {part} trains it")
+        elif not found:
             raise ModelError(f"unknown model {part!r}{nearest(part, names())}{_OTHERS}")
         chosen += found
     if not chosen:
@@ -70,6 +76,9 @@ def load_all(wanted: str, device: str | None = None, out: Path | str | None = No
     """
     check_device(device)
     loaded = [load(name, device) for name in select(wanted)]
+    ours = [part.strip() for part in wanted.split(",") if not part.strip().startswith(_PREFIXES)]
+    for name in (name for part in filter(None, ours) for name in zoos.waiting(part)):
+        print(f"not trained yet, so not shown: {name}")
     called = [model.name for model in loaded]
     for name in called:
         if called.count(name) > 1:
@@ -116,7 +125,7 @@ def load(name: str, device: str | None = None) -> Model:
             f"{entry['sha256'][:16]}...; restore the file from the repository or run make zoo"
         )
     net = ARCHITECTURES[entry["arch"]]()
-    net.load_state_dict(load_file(path))  # 16-bit on disk, 32-bit from here on
+    net.load_state_dict(unpack(load_file(path)))  # 32 bits from here on
     source = f"repository, seed {entry['seed']}, weights sha256 {found[:16]}"
     return Model(
         name,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vitlab.files import FileError, read_json
+from vitlab.files import FileError, read_json, read_yaml
 
 ZOO = Path(__file__).parents[1] / "zoo"
 
@@ -34,6 +35,30 @@ def zoo() -> dict[str, dict[str, Any]]:
         missing = ", ".join(sorted(_OF_RECORD - set(found[lacking[0]])))
         raise FileError(f"{path}: {lacking[0]} lacks {missing}; {_HEAL}")
     return found
+
+
+def waiting(pattern: str) -> list[str]:
+    """The networks that recipes name and a pattern matches, where none of these is trained yet.
+
+    >>> waiting("mini/vit-?"), waiting("photos/vot-?")
+    ([], [])
+
+    Raises FileError as `zoo` does, and for recipes that are no YAML.
+    """
+    if any(fnmatch.fnmatchcase(name, pattern) for name in zoo()):
+        return []
+    return [name for name in _with_recipe(ZOO) if fnmatch.fnmatchcase(name, pattern)]
+
+
+@cache
+def _with_recipe(where: Path) -> list[str]:
+    table = read_yaml(where / "recipes.yml")
+    return [
+        f"{of}/{record}-{seed}"
+        for of, section in table.items()
+        for record, given in section["models"].items()
+        for seed in given.get("seeds", [0])
+    ]
 
 
 _OF_RECORD = {"arch", "classes", "config", "file", "group", "seed", "sha256"}

@@ -664,9 +664,11 @@ class Measured:
         """The first group of a pair minus the second."""
         return self(pair[0], *key) - self(pair[1], *key)
 
-    def mean_gap(self, what: str, levels: Iterable, cnn: str = "CNN") -> Quantity:
-        """`gap` of the ViTs and a group of CNNs, its mean over levels of one kind of condition."""
-        return average(self.gap(what, level, pair=("ViT", cnn)) for level in levels)
+    def mean_gap(
+        self, what: str, levels: Iterable, pair: tuple[str, str] = ("ViT", "CNN")
+    ) -> Quantity:
+        """`gap` of a pair, its mean over levels of one kind of condition."""
+        return average(self.gap(what, level, pair=pair) for level in levels)
 
     def keys(self, *start: Any) -> Iterator[tuple]:
         """Who (a group) was measured under which keys that start so: (group, *key)."""

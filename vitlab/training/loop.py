@@ -20,7 +20,7 @@ from typing import Any
 
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -35,6 +35,7 @@ from vitlab.files import (
     whole,
     write_json,
 )
+from vitlab.models import weights, zoos
 from vitlab.models.hub import load
 from vitlab.models.identity import fingerprint
 from vitlab.models.model import Model
@@ -137,7 +138,7 @@ def train(recipe: Recipe, work: Path, stop_after: int = 0) -> dict[str, Any]:
     stamp = digest(recipe.digest, source.fingerprint(), *(m.weights for m in origins.values()))
     checkpoint_file = work / f"{recipe.name}.checkpoint.pt"
     if done := _finished(recipe, work, stamp):
-        return done
+        return kept_again(recipe, done, work, work)
 
     pictures, labels = source.learned(recipe.image_count, work)
     model = begin(recipe, device)
@@ -239,8 +240,8 @@ def _broken_off(checkpoint: Path, stamp: str, device: str) -> dict[str, Any] | N
 
 def _finished(recipe: Recipe, work: Path, stamp: str) -> dict[str, Any] | None:
     """The record of a training that is finished and of this very stamp; None if there is none."""
-    record_file, weights = (work / f"{recipe.name}.{end}" for end in ("json", "safetensors"))
-    if not (record_file.exists() and weights.exists()):
+    record_file, file = (work / f"{recipe.name}.{end}" for end in ("json", "safetensors"))
+    if not (record_file.exists() and file.exists()):
         return None
     try:
         record = read_json(record_file)
@@ -248,22 +249,19 @@ def _finished(recipe: Recipe, work: Path, stamp: str) -> dict[str, Any] | None:
     except (AttributeError, FileError, KeyError, TypeError):  # a damaged one: trained again
         return None
     record.pop("seal", None)
-    return record if kept == (True, stamp, sha256(weights)) else None
+    return record if kept == (True, stamp, sha256(file)) else None
 
 
 def finish(recipe: Recipe, model: Model, work: Path, **facts: Any) -> dict[str, Any]:
-    """Write a trained network's weights in 16 bits, measure it, and return its record.
+    """Write a trained network's weights in the recipe's bits, measure it, and return its record.
 
     What is measured is what is shipped: the weights after rounding. facts: more for the record.
     """
     source, path = SOURCES[recipe.images], work / f"{recipe.name}.safetensors"
-    half = {
-        k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
-        for k, v in model.net.state_dict().items()
-    }
+    kept = weights.keep(model.net.state_dict(), recipe.bits)
     with whole(path, lasting=True) as part:
-        save_file(half, part)
-    model.net.load_state_dict(half)
+        save_file(kept, part)
+    model.net.load_state_dict(weights.unpack(kept))
     given, right = answers(model, source, "test", source.tested)
     record = {
         "arch": recipe.arch,
@@ -283,6 +281,26 @@ def finish(recipe: Recipe, model: Model, work: Path, **facts: Any) -> dict[str, 
         record["answers"] = {"given": digits(given), "right": digits(right)}
     write_json(path.with_suffix(".json"), sealed(record), lasting=True)
     return record
+
+
+def kept_again(recipe: Recipe, record: dict[str, Any], place: Path, work: Path) -> dict[str, Any]:
+    """The record of finished weights in the bits that the recipe names, written if they are not.
+
+    record: of the weights as they lie in the folder `place`. Raises RecipeError for weights of
+    another recipe, and for those that are kept in fewer bits.
+    """
+    kept = load_file(place / record["file"])
+    if (were := weights.bits(kept)) == recipe.bits:
+        return record
+    if record["recipe"] != recipe.digest:
+        raise RecipeError(f"recipe {recipe.name}: its weights are of another; train them again")
+    if were < recipe.bits:
+        raise RecipeError(f"recipe {recipe.name}: bits: of {were} no {recipe.bits} can be made")
+    model = begin(recipe, "cpu")
+    model.net.load_state_dict(weights.unpack(kept))
+    of_training = ("stamp", "seconds", "curve", "device", "torch")
+    facts = {name: record[name] for name in of_training if name in record}
+    return finish(recipe, model, work, **facts)
 
 
 def digits(answers: Tensor) -> str:
@@ -326,6 +344,23 @@ def check(wanted: list[str]) -> Iterator[tuple[str, float, float, int]]:
             kept = index.answers().get(recipe.name, digits(given))
             other = sum(a != b for a, b in zip(kept, digits(given), strict=True))
             yield recipe.name, stated["accuracy"], measured, other
+
+
+def keep(wanted: list[str], work: Path) -> Iterator[tuple[str, float, float]]:
+    """Publish finished weights again that are kept in more bits than their recipes name.
+
+    Yields name, accuracy before, accuracy now. wanted: as of `check`. Raises as `chosen` and
+    `kept_again` do, ModelError for weights that are damaged, and DataError where the images are not
+    here.
+    """
+    for recipe in chosen(wanted):
+        if (stated := zoo().get(recipe.name)) is not None:
+            load(recipe.name, "cpu")
+            told = stated | {"curve": index.curves()[recipe.name]}
+            record = kept_again(recipe, told, zoos.ZOO, work)
+            if record is not told:
+                index.publish(recipe, record, work)
+                yield recipe.name, stated["accuracy"], record["accuracy"]
 
 
 def train_all(wanted: list[str], work: Path, fresh: bool = False) -> None:

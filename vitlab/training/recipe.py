@@ -20,6 +20,7 @@ import yaml
 from vitlab.files import digest, nearest, parse_yaml
 from vitlab.models.model import PRECISIONS
 from vitlab.models.small import ARCHITECTURES
+from vitlab.models.weights import BITS
 from vitlab.models.zoos import ZOO
 from vitlab.training.augmentation import AUGMENTATIONS
 from vitlab.training.objectives import OBJECTIVES
@@ -49,6 +50,7 @@ class Recipe:
     streams: how seeds become random numbers, a key of `schedule.STREAMS`.
     precision, fused_attention, channels_last: how it is computed. On a CPU bfloat16 without fused
         attention trains a ViT about twice as fast as float32, channels last a CNN.
+    bits: in how many the weights are kept, 16 or 8 (see `models.weights`).
     """
 
     name: str
@@ -74,6 +76,7 @@ class Recipe:
     precision: str = "float32"
     fused_attention: bool = True
     channels_last: bool = False
+    bits: int = 16
 
     def __post_init__(self) -> None:
         """Raise RecipeError, with the field and what would work, for what cannot be followed."""
@@ -86,6 +89,8 @@ class Recipe:
                 raise self._error(key, f"{value!r} is not a number above 0")
         if self.batch > self.image_count:
             raise self._error("batch", f"{self.batch} of {self.image_count} images")
+        if self.bits not in BITS:
+            raise self._error("bits", f"{self.bits!r} is none of {', '.join(map(str, BITS))}")
         if not isinstance(self.objective, dict) or len(self.objective) != 1:
             raise self._error("objective", f"{self.objective!r} is not one name with its settings")
         if not isinstance(self.augmentation, dict):
@@ -133,9 +138,12 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """A fingerprint of what the weights depend on; another name or group leaves it as it is."""
-        told = {k: v for k, v in asdict(self).items() if k not in ("name", "group", "classes")}
-        return digest(json.dumps(told))
+        """A fingerprint of what is trained; another name or group leaves it as it is.
+
+        So do other bits, in which the same weights are kept: what was trained need not be again.
+        """
+        aside = "name", "group", "classes", "bits"
+        return digest(json.dumps({k: v for k, v in asdict(self).items() if k not in aside}))
 
 
 _NAMES: dict[str, Any] = {
