@@ -53,6 +53,12 @@ def test_the_list_says_what_how_much_and_who(store):
     assert list(listing.table(store.parent)["key"]) == []
 
 
+def test_a_value_that_is_no_table_has_no_rows(store):
+    entry(store, "eeee", [], "accuracy")
+    (store / "build/trials/eeee/0.npz").write_bytes(b"x" * 9000)
+    assert listing.table(store).set_index("key").loc["eeee", "rows"] == ""
+
+
 def test_only_what_no_page_uses_is_pruned(store):
     place = store / "build" / "trials" / "cccc"
     size = sum(path.stat().st_size for path in place.iterdir())

@@ -61,6 +61,7 @@ def test_the_plan_of_every_profile_can_be_printed(root, monkeypatch, capsys):
         assert cli.main(["plan", "--profile", profile]) == 0
         said = capsys.readouterr().out
         assert "Nothing was started" in said
+        assert f"profile {profile} (" in said
         assert "01-occlusion" in said
     assert "imagenet-1k" in said
     assert cli.main(["plan", "--profile", "huge"]) == 2

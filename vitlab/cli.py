@@ -225,7 +225,7 @@ def _trials(given: argparse.Namespace) -> int:
         gone = len(listed) - len(listing.table(root))
         print(f"{gone} of {len(listed)} removed, {freed / 1e6:,.1f} MB freed")
     elif len(listed):
-        print(listed.to_string(index=False, float_format="{:,.1f}".format))
+        print(listed.to_string(index=False, float_format="{:,.3g}".format))
     else:
         print(f"{root / 'build' / 'trials'} is empty")
     return 0

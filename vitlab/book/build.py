@@ -138,7 +138,9 @@ def build(
             write_json(base / "ledger.json", records)
             counts = {v: sum(r["verdict"] == v for r in records) for v in claims.VERDICTS}
             print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
-            if site:
+            if not site:
+                print(f"results: {(base / 'pages').relative_to(root)}/PAGE")
+            else:
                 with calling(**_names(records) if parameters else {}):
                     _site(root, base, states, records, kept, settings, pdf)
         except Exception as error:  # told last, after its causes

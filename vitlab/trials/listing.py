@@ -18,8 +18,9 @@ COLUMNS = ("key", "what", "model", "images", "rows", "MB", "pages", "last used")
 def table(root: Path) -> pd.DataFrame:
     """A row for each key of the store of the checkout `root`, the largest first.
 
-    what: a condition or a page's function; rows: of its Parquet files; MB: of all its files; pages:
-    those that used it, in any build of the checkout; "last used": the day a run last asked for it.
+    what: a condition or a page's function; rows: of its Parquet files, "" for values that are no
+    rows; MB: of all its files; pages: those that used it, in any build of the checkout; "last
+    used": the day a run last asked for it.
 
     Raises FileError, with file and line, for a page's list of trials that is no JSON.
     """
@@ -78,11 +79,12 @@ def _row(place: Path, pages: list[str]) -> dict[str, Any]:
         about = None
     if not isinstance(about, dict):
         about = {"what": "unknown: about.json is missing or damaged"}
+    pieces = [*place.rglob("*.parquet")]
     used = place.stat().st_mtime  # set by the store whenever a run asks for the key
     return {
         "key": place.name,
         **{name: str(about.get(name) or "") for name in ("what", "model", "images")},
-        "rows": sum(map(_rows, place.rglob("*.parquet"))),
+        "rows": sum(map(_rows, pieces)) if pieces else "",
         "MB": _bytes(place) / 1e6,
         "pages": ", ".join(pages),
         "last used": datetime.fromtimestamp(used, UTC).date().isoformat(),
