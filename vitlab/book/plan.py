@@ -127,7 +127,8 @@ def text(pages: list[Page]) -> str:
         parts.append(data.to_string(**how))
     profile = pages[0].settings["profile"]
     parts.append(
-        f"profile {profile} (--profile names another; build's own is mini); to get: {wanted.sum():,.2f} GB{unknown}; forwards: {work['forwards'].sum():,}; "
+        f"profile {profile} (--profile names another; build's own is mini); "
+        f"to get: {wanted.sum():,.2f} GB{unknown}; forwards: {work['forwards'].sum():,}; "
         "computing: "
         f"{hours['T4 hours']:,.2f} h on a T4 (assumed {T4_FLOPS / 1e12:g} TFLOP/s), "
         f"{hours['hours here']:,.2f} h here ({models.device_name()}){more}. Nothing was started."
