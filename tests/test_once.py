@@ -1,6 +1,7 @@
 """What texts alone decide is asked once: in a process, and between processes."""
 
 import json
+import os
 
 import pytest
 from damaging import WAYS
@@ -65,6 +66,13 @@ def test_a_damaged_file_is_as_good_as_none(process, tmp_path, how):
         path.write_bytes(damage[how](path.read_bytes()))
         process()
     assert len(heard) == 2
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(process, tmp_path):
+    os.mkfifo(tmp_path / "kept.json")
+    with once.kept(tmp_path / "kept.json"):
+        assert once.asked(lambda text: [text], "a") == ["a"]
+    assert (tmp_path / "kept.json").is_file()
 
 
 def test_other_code_asks_anew(process, tmp_path):

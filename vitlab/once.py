@@ -45,7 +45,8 @@ def kept(path: Path, *code: Path) -> Iterator[None]:
     by = digest(platform.python_version(), *versions, *map(sha256, (Path(__file__), *code)))
     found: dict[str, Any] = {}
     with suppress(ValueError, OSError, AttributeError, KeyError, TypeError):
-        stored = read_json(path)
+        # A pipe in its place would be waited for.
+        stored = read_json(path) if path.is_file() else {}
         if is_whole(stored) and stored["by"] == by:
             _known.update(stored["answers"])
             found = stored["answers"]
