@@ -1,9 +1,13 @@
+import json
+import os
 import subprocess
 import sys
+import time
 from collections import deque
 from functools import lru_cache
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
+import cells
 import numpy as np
 import pandas as pd
 import pytest
@@ -108,6 +112,7 @@ def test_what_a_library_gives_counts_by_its_name():
 
 def test_what_only_speeds_things_up_is_passed_over():
     class Bench:
+        __module__ = "vitlab.lab"
         given = {"radius": 8, "batch_size": 64}  # noqa: RUF012
 
         def used(self, names):
@@ -297,3 +302,57 @@ print(keys.house("vitlab.attacks.patch"))
     assert two.endswith("['patch.py']")
     assert again == two.split()[0] != one.split()[0]
     assert anew != two, "another process looks elsewhere"
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """The keys of all cells in another process, in which sets have another order."""
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    said = subprocess.check_output([sys.executable, cells.__file__], env=environment)
+    return json.loads(said)
+
+
+@pytest.mark.parametrize("name", cells.CASES)
+def test_whatever_a_body_holds_counts_and_is_found_again(elsewhere, name):
+    found = [cells.key(cell) for cell in cells.edits(*cells.CASES[name])]
+    assert len({*found}) == len(found), "changed, and yet the old key"
+    assert found == elsewhere[name], "unchanged, and yet another key"
+
+
+@pytest.mark.parametrize("name", cells.ODD)
+def test_what_is_not_understood_is_never_found_again(elsewhere, name):
+    found = cells.key(cells.ODD[name])
+    assert found != elsewhere[name]
+    assert found != cells.key(cells.ODD[name])
+
+
+@pytest.mark.parametrize("name", cells.HARMLESS)
+def test_odd_things_that_are_understood_all_the_same(elsewhere, name):
+    assert cells.key(cells.HARMLESS[name]) == elsewhere[name]
+
+
+def test_equal_content_has_one_key_whether_it_is_one_object_or_two():
+    one, other = [{"a"}], [{"a"}]
+    assert keys.value([one, one]) == keys.value([one, other])
+
+
+def test_much_is_walked_through_in_no_time():
+    began = time.monotonic()
+    keys.value([list(range(1_000_000)), range(3_000_000)])
+    assert time.monotonic() - began < 2
+
+
+def test_comments_and_docstrings_of_a_page_keep_its_keys():
+    cell = "def f(x):\n    return x + 1\n"
+    said = "def f(x):\n    '''What it does.'''\n    return x + 1  # one more\n"
+    assert cells.key(cell) == cells.key(said)
+
+
+def test_a_module_of_the_readers_own_counts_by_what_it_holds(tmp_path, monkeypatch):
+    def key(code):
+        own = ModuleType("own")
+        exec(code, own.__dict__)
+        return keys.value(own)
+
+    assert key("def f(x): return x + K\nK = 1") == key("def f(x): return x + K\nK = 1")
+    assert key("def f(x): return x + K\nK = 1") != key("def f(x): return x + K\nK = 2")
