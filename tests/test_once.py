@@ -1,11 +1,14 @@
 """What texts alone decide is asked once: in a process, and between processes."""
 
 import json
+import os
 
 import pytest
 from damaging import WAYS
 
-from vitlab import once
+from vitlab import keys, once
+from vitlab.book import pages
+from vitlab.files import sealed
 
 
 @pytest.fixture
@@ -65,6 +68,45 @@ def test_a_damaged_file_is_as_good_as_none(process, tmp_path, how):
         path.write_bytes(damage[how](path.read_bytes()))
         process()
     assert len(heard) == 2
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(process, tmp_path):
+    (upper, heard), path = counter(), tmp_path / "kept.json"
+    os.mkfifo(path)
+    for _ in range(2):
+        with once.kept(path):
+            assert once.asked(upper, "a") == ["A"]
+        process()
+    assert len(heard) == 1, "what was asked is kept in its place"
+
+
+@pytest.mark.parametrize("forged", [None, 7, "A", [], ["A", 1], {"a": 1}, {}])
+def test_answers_of_another_form_are_asked_anew(process, tmp_path, forged):
+    """Sealed by somebody: the seal is no secret."""
+    path = tmp_path / "kept.json"
+    asked = [
+        lambda: keys.modules("vitlab.rng"),
+        lambda: [cell.source for cell in pages.read(tmp_path / "page.md").cells],
+        lambda: pages._parts(tmp_path, "page", pages.read(tmp_path / "page.md"), {}, {}),
+    ]
+    (tmp_path / "page.md").write_text("# A page\n\n```{code-cell}\nx = 1\n```\n")
+    (tmp_path / "requirements.lock").write_text("")
+    for ask in asked:
+        process()
+        keys._module.cache_clear()
+        with once.kept(path):
+            right = ask()
+        stored = json.loads(path.read_text())
+        answers = dict.fromkeys(stored["answers"], forged)
+        path.write_text(json.dumps(sealed(stored | {"answers": answers})))
+        process()
+        keys._module.cache_clear()
+        with once.kept(path):
+            assert ask() == right
+    path.write_text(json.dumps(sealed(stored | {"answers": forged})))
+    process()
+    with once.kept(path):
+        assert asked[-1]() == right
 
 
 def test_other_code_asks_anew(process, tmp_path):

@@ -94,7 +94,8 @@ def _module(path: Path, changed: tuple[int, int]) -> tuple[str, tuple[str, ...]]
     What has changed since it was imported has a key of this process, under which no other looks.
     """
     package = ".".join(path.parent.relative_to(_PACKAGE.parent).parts)
-    key, imports = once.asked(_read, path.read_text(encoding="utf-8"), package)
+    code = path.read_text(encoding="utf-8")
+    key, imports = once.asked(_read, code, package, fits=_is_read)
     imported = _STOOD.get(path, changed) == changed
     return key if imported else digest(key, _THIS_PROCESS), tuple(imports)
 
@@ -103,6 +104,16 @@ def _read(code: str, package: str) -> tuple[str, list[str]]:
     tree = ast.parse(code)
     imports = wanted(tree, package)
     return _key_of(tree), imports
+
+
+def _is_read(known: Any) -> bool:
+    key, imports = known
+    return isinstance(imports, list) and are_texts([key, *imports])
+
+
+def are_texts(known: list[Any]) -> bool:
+    """Whether a list holds nothing but texts."""
+    return all(isinstance(one, str) for one in known)
 
 
 def wanted(code: str | ast.Module, package: str = "") -> list[str]:

@@ -21,17 +21,27 @@ _known: dict[str, Any] = {}
 _asked: set[str] = set()
 
 
-def asked(answer: Callable[..., Any], *texts: str) -> Any:
+def asked(
+    answer: Callable[..., Any], *texts: str, fits: Callable[[Any], bool] = lambda known: True
+) -> Any:
     """answer(*texts), from memory where it was asked before.
 
     answer: gives plain JSON, decided by the texts, its own code and the code that `kept` is told;
         nobody may change what it gives.
+    fits: whether something has the form of an answer; what has not, in a file that somebody else
+        wrote, is asked anew. It may raise AttributeError, KeyError, TypeError or ValueError, too.
     """
     key = digest(answer.__module__, answer.__qualname__, *texts)
-    if key not in _known:
+    if key not in _known or not _has_form(_known[key], fits):
         _known[key] = answer(*texts)
     _asked.add(key)
     return _known[key]
+
+
+def _has_form(known: Any, fits: Callable[[Any], bool]) -> bool:
+    with suppress(AttributeError, KeyError, TypeError, ValueError):
+        return fits(known)
+    return False
 
 
 @contextmanager
@@ -45,10 +55,11 @@ def kept(path: Path, *code: Path) -> Iterator[None]:
     by = digest(platform.python_version(), *versions, *map(sha256, (Path(__file__), *code)))
     found: dict[str, Any] = {}
     with suppress(ValueError, OSError, AttributeError, KeyError, TypeError):
-        stored = read_json(path)
+        # A pipe would be waited for.
+        stored = read_json(path) if path.is_file() else {}
         if is_whole(stored) and stored["by"] == by:
-            _known.update(stored["answers"])
-            found = stored["answers"]
+            found = {**stored["answers"]}
+            _known.update(found)
     yield
     asked_now = {key: _known[key] for key in sorted(_asked)}
     if not asked_now.keys() <= found.keys():

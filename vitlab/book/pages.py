@@ -82,13 +82,24 @@ def read(source: Path) -> nbformat.NotebookNode:
     if not text.strip():
         raise FileError(f"{source} is empty")
     try:
-        return nbformat.from_dict(once.asked(_notebook, text, source.suffix))
+        return nbformat.from_dict(once.asked(_notebook, text, source.suffix, fits=_is_notebook))
     except Exception as error:  # of YAML, of MyST, and others
         raise FileError(f"{source} is no notebook: {' '.join(str(error).split())}") from None
 
 
 def _notebook(text: str, kind: str) -> dict[str, Any]:
     return jupytext.reads(text, fmt={"extension": kind})
+
+
+def _is_notebook(known: Any) -> bool:
+    """Whether something has what is asked of a notebook; where not, an error is raised or not."""
+    cells = known["cells"]
+    return (
+        isinstance(known["metadata"], dict)
+        and isinstance(cells, list)
+        and keys.are_texts([one for cell in cells for one in (cell["source"], cell["cell_type"])])
+        and all(isinstance(cell["metadata"], dict) for cell in cells)
+    )
 
 
 def names(root: Path) -> list[str]:
@@ -471,7 +482,7 @@ def _parts(
     settings: dict[str, Any],
 ) -> dict[str, str]:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    told = [once.asked(_facts, cell.source) for cell in cells]
+    told = [once.asked(_facts, cell.source, fits=_are_facts) for cell in cells]
     modules = keys.modules(*(name for one in told for name in one["wanted"]))
     locked = lock_file(root)
     parts = {
@@ -592,6 +603,12 @@ def _facts(code: str) -> dict[str, Any]:
         "used": sorted({getattr(node, "id", getattr(node, "attr", "")) for node in nodes}),
         "texts": [text for text in constants if isinstance(text, str)],
     }
+
+
+def _are_facts(known: Any) -> bool:
+    lists = [known[name] for name in ("wanted", "used", "texts")]
+    are_lists = all(isinstance(one, list) for one in lists)
+    return are_lists and keys.are_texts([known["key"], *(text for one in lists for text in one)])
 
 
 def _texts(value: Any) -> Iterator[str]:
