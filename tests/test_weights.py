@@ -86,6 +86,53 @@ def test_what_is_not_finite_is_refused(value):
         weights.pack({"w": torch.tensor([[1.0], [value]])})
 
 
+@pytest.mark.parametrize("bits", weights.BITS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.full((4,), 1e5),
+        torch.full((1, 4), 1e5),
+        torch.full((2, 3), 1e39, dtype=torch.float64),
+        torch.full((2, 3), 1e300, dtype=torch.float64),
+    ],
+)
+def test_what_is_not_finite_after_rounding_is_refused(value, bits):
+    with pytest.raises(ValueError, match="w is not finite in"):
+        weights.keep({"w": value}, bits)
+
+
+@pytest.mark.parametrize("bits", weights.BITS)
+def test_what_holds_nothing_passes_through(bits):
+    for shape in ((3, 0), (0, 3), (3, 0, 2)):
+        kept = weights.unpack(weights.keep({"w": torch.empty(shape)}, bits))
+        assert kept["w"].shape == shape
+
+
+@pytest.mark.parametrize("bits", weights.BITS)
+def test_whole_numbers_that_would_be_taken_for_levels_are_refused(bits):
+    with pytest.raises(ValueError, match="w would be taken for levels"):
+        weights.keep({"w": torch.ones(2, 2, dtype=torch.int8)}, bits)
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [
+        (None, "w has 8 bits and no w.scale"),
+        (torch.ones(2), "w.scale is not a number for each channel of w"),
+        (torch.ones(1), "w.scale is not a number for each channel of w"),
+        (torch.ones(3, 1), "w.scale is not a number for each channel of w"),
+        (torch.tensor([1.0, float("nan"), 1.0]), "w.scale is not finite"),
+        (torch.tensor([1.0, float("inf"), 1.0]), "w.scale is not finite"),
+    ],
+)
+def test_levels_without_their_steps_are_refused(scale, said):
+    tensors = {"w": torch.ones(3, 4, dtype=torch.int8), "w.scale": scale}
+    with pytest.raises(ValueError, match=said):
+        weights.unpack({name: value for name, value in tensors.items() if value is not None})
+    with pytest.raises(ValueError, match=r"w\.scale is not a number"):
+        weights.unpack({"w": torch.tensor(1, dtype=torch.int8), "w.scale": torch.ones(3)})
+
+
 def test_a_name_that_would_be_taken_for_a_scale_is_refused():
     with pytest.raises(ValueError, match=r"block\.scale"):
         weights.pack({"block.scale": torch.ones(3)})

@@ -27,24 +27,29 @@ def keep(state: State, bits: int) -> dict[str, Tensor]:
 
     Raises ValueError as `pack` does.
     """
-    return pack(state) if bits == 8 else {name: _half(value) for name, value in state.items()}
+    if bits == 8:
+        return pack(state)
+    return {name: _half(name, value) for name, value in state.items()}
 
 
 def pack(state: State) -> dict[str, Tensor]:
     """A network's state in 8 bits: each number to the nearest of its output channel's 255 levels.
 
-    A number of more than one axis is off by half a step at most, a step being about 1/127 of the
-    channel's largest number. What has one axis, one channel (positions, class tokens), or no
-    fractions is kept in 16 bits, or as it is.
+    A number of more than one axis is off by half a step at most. A step is 1/127 of the channel's
+    largest number, rounded to the 8 significant bits of bfloat16: 0.2 % larger or smaller at most,
+    so the largest number itself may be off by a quarter of a step. In a channel whose step would be
+    below 2**-126 all numbers become 0. What has one axis, one channel (positions, class tokens), no
+    number at all or no fractions is kept in 16 bits, or as it is.
 
-    Raises ValueError for numbers that are not finite, and for a name that ends in ".scale".
+    Raises ValueError for numbers that are not finite, also after rounding; for whole numbers of 8
+    bits, which would be taken for levels; and for a name that ends in ".scale".
     """
     tensors: dict[str, Tensor] = {}
     for name, value in state.items():
         if name.endswith(_SCALE):
             raise ValueError(f"{name}: no weight can be called like the scale of another")
-        if not value.is_floating_point() or value.ndim < 2 or len(value) < 2:
-            tensors[name] = _half(value)
+        if not value.is_floating_point() or value.ndim < 2 or len(value) < 2 or not value.numel():
+            tensors[name] = _half(name, value)
             continue
         exact = value.detach().cpu().double()
         if not exact.isfinite().all():
@@ -54,20 +59,31 @@ def pack(state: State) -> dict[str, Tensor]:
         # are packed to themselves.
         scale = (largest / LEVELS).bfloat16().float()
         scale[scale < torch.finfo(torch.float32).tiny] = 1.0  # a channel of zeros
+        if not (scale * LEVELS).isfinite().all():
+            raise ValueError(f"{name} is not finite in 8 bits")
         tensors[name] = (exact / _along(scale, exact)).round().to(torch.int8).contiguous()
         tensors[name + _SCALE] = scale
     return tensors
 
 
 def unpack(tensors: State) -> dict[str, Tensor]:
-    """The state that a file of the zoo holds: numbers of 8 bits in 32, all else as it is there."""
-    return {
-        name: value.float() * _along(tensors[name + _SCALE], value)
-        if name + _SCALE in tensors
-        else value
-        for name, value in tensors.items()
-        if not name.endswith(_SCALE)
-    }
+    """The state that a file of the zoo holds: numbers of 8 bits in 32, all else as it is there.
+
+    Raises ValueError for numbers of 8 bits without a finite step for each channel.
+    """
+    state: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if name.endswith(_SCALE):
+            continue
+        scale = tensors.get(name + _SCALE)
+        if scale is None and value.dtype == torch.int8:
+            raise ValueError(f"{name} has 8 bits and no {name}{_SCALE}")
+        if scale is not None and (value.ndim < 1 or scale.shape != value.shape[:1]):
+            raise ValueError(f"{name}{_SCALE} is not a number for each channel of {name}")
+        if scale is not None and not scale.isfinite().all():
+            raise ValueError(f"{name}{_SCALE} is not finite")
+        state[name] = value if scale is None else value.float() * _along(scale, value)
+    return state
 
 
 def bits(tensors: State) -> int:
@@ -75,8 +91,13 @@ def bits(tensors: State) -> int:
     return 8 if any(name.endswith(_SCALE) for name in tensors) else 16
 
 
-def _half(value: Tensor) -> Tensor:
-    return (value.half() if value.is_floating_point() else value).contiguous().cpu()
+def _half(name: str, value: Tensor) -> Tensor:
+    if value.dtype == torch.int8:
+        raise ValueError(f"{name} would be taken for levels without a scale")
+    kept = (value.half() if value.is_floating_point() else value).contiguous().cpu()
+    if not kept.isfinite().all():
+        raise ValueError(f"{name} is not finite in 16 bits")
+    return kept
 
 
 def _along(scale: Tensor, value: Tensor) -> Tensor:
