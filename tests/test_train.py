@@ -100,6 +100,28 @@ def test_no_flipped_bit_of_a_checkpoint_is_taken_up(tmp_path, capsys):
         assert f"{checkpoint} is damaged" in capsys.readouterr().err, place
 
 
+@pytest.mark.parametrize("name", sorted(loop._ENTRIES))
+def test_a_checkpoint_that_lacks_something_is_damaged(tmp_path, capsys, name):
+    checkpoint = tmp_path / "net.checkpoint.pt"
+    saved = dict.fromkeys(loop._ENTRIES, 0) | {"stamp": "s"}
+    loop._keep(saved, checkpoint)
+    assert loop._broken_off(checkpoint, "s", "cpu") == saved
+    assert loop._broken_off(checkpoint, "other", "cpu") is None
+    assert capsys.readouterr().err == ""
+    loop._keep({k: v for k, v in saved.items() if k != name}, checkpoint)
+    assert loop._broken_off(checkpoint, "s", "cpu") is None
+    assert f"{checkpoint} is damaged" in capsys.readouterr().err
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_is_a_damaged_one(tmp_path, capsys):
+    checkpoint = tmp_path / "net.checkpoint.pt"
+    (checkpoint / "in").mkdir(parents=True)
+    assert loop._broken_off(checkpoint, "s", "cpu") is None
+    assert f"{checkpoint} is damaged" in capsys.readouterr().err
+    loop._keep({"stamp": "s"}, checkpoint)
+    assert checkpoint.is_file()
+
+
 def test_shipped_weights_are_16_bit(tmp_path):
     record = loop.train(tiny("mini/vit-0", epochs=1), tmp_path)
     kinds = {v.dtype for v in load_file(tmp_path / record["file"]).values()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import io
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -213,6 +214,9 @@ def train(recipe: Recipe, work: Path, stop_after: int = 0) -> dict[str, Any]:
     return record
 
 
+_ENTRIES = {"stamp", "net", "optimiser", "step", "curve", "seconds", "stream"}  # of a checkpoint
+
+
 def _keep(state: dict[str, Any], checkpoint: Path) -> None:
     """Write a checkpoint with the hash of its bytes behind them: torch notices no flipped bit."""
     store = io.BytesIO()
@@ -232,8 +236,14 @@ def _broken_off(checkpoint: Path, stamp: str, device: str) -> dict[str, Any] | N
         if hashlib.sha256(content).digest() != seal:
             raise ValueError("its bytes have another hash")
         saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-        return saved if saved["stamp"] == stamp else None
+        if saved["stamp"] != stamp:
+            return None
+        if absent := sorted(_ENTRIES - saved.keys()):
+            raise ValueError(f"it has no {', '.join(absent)}")
+        return saved
     except Exception as error:  # torch raises all sorts at what is no checkpoint
+        if checkpoint.is_dir():  # in whose place none could be written
+            shutil.rmtree(checkpoint)
         print(f"{checkpoint} is damaged ({error}); training begins anew", file=sys.stderr)
         return None
 
