@@ -154,14 +154,14 @@ class Walk:
 
     def _derived(self, base: type, thing: Any) -> str:
         """An object of a class that is derived from a builtin one."""
-        also = [thing.default_factory] if isinstance(thing, defaultdict) else []
+        also: list[Any] = [thing.default_factory] if isinstance(thing, defaultdict) else []
         also += [thing.maxlen] if isinstance(thing, deque) else []
         held = dict(_attributes(thing))
         return digest(base.__name__, self.all(type(thing), _COPIED[base](thing), also, held))
 
     # --- arrays and tables -----------------------------------------------------------------------
 
-    def _array(self, thing: np.ndarray) -> str:
+    def _array(self, thing: Any) -> str:
         kind = type(thing)
         if kind is np.ndarray:
             return _numbers(self, thing)
