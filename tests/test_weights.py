@@ -159,3 +159,7 @@ def test_the_zoo_is_kept_as_its_recipes_say():
         assert kept == recipes()[name].bits, name
         if kept == 8:
             assert path.stat().st_size < 1.1 * entry["parameters"]
+
+
+def test_the_photo_zoo_is_no_more_than_20_megabytes():
+    assert sum(path.stat().st_size for path in models.ZOO.glob("photos/*")) <= 20e6
