@@ -4,8 +4,8 @@ import pytest
 import timm
 import torch
 
-from vitlab import cli, models
-from vitlab.book import pages, plan
+from vitlab import cli, models, once
+from vitlab.book import build, pages, plan
 
 
 def test_operations_are_the_published_ones():
@@ -66,6 +66,26 @@ def test_the_plan_of_every_profile_can_be_printed(root, monkeypatch, capsys):
     assert "imagenet-1k" in said
     assert cli.main(["plan", "--profile", "huge"]) == 2
     assert "unknown profile 'huge'" in capsys.readouterr().err
+
+
+def test_a_plan_says_how_long_pages_took_and_counts_once(root, monkeypatch, tmp_path):
+    monkeypatch.setattr(plan, "measured_flops", lambda: 1e11)
+    given = {"models": "timm/resnet18.a1_in1k", "n_images": "100"}
+    chosen = pages.choose(root, ["01-occlusion", "05-shuffle"], given, "colab")
+    took = {"01-occlusion": {"seconds": 90.0}, "05-shuffle": {}}
+    monkeypatch.setattr(build, "read_state", lambda folder: took[folder.name])
+    first = plan.text(chosen, tmp_path, tmp_path / "operations.json")
+    lines = [line.split() for line in first.splitlines()]
+    assert [words[-1] for words in lines if words and words[0] == "01-occlusion"] == ["1.5"]
+    plan.flops.cache_clear()
+    once._known.clear()
+    monkeypatch.delattr(timm, "create_model")
+    assert plan.text(chosen, tmp_path, tmp_path / "operations.json") == first
+
+
+def test_several_image_sets_keep_the_table_narrow():
+    assert plan._shortened("stimuli") == "stimuli"
+    assert plan._shortened("cub-200,dtd/dtd/images,gtsrb") == "cub-200 and 2 more"
 
 
 def _without_weights(create):

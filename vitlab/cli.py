@@ -119,10 +119,12 @@ def _build(given: argparse.Namespace) -> int:
 
 
 def _plan(given: argparse.Namespace) -> int:
-    from vitlab.book import pages, plan
+    from vitlab.book import build, pages, plan
 
-    chosen = pages.choose(pages.find_root(), given.pages, _parameters(given), given.profile)
-    print(plan.text(chosen))
+    root, parameters = pages.find_root(), _parameters(given)
+    chosen = pages.choose(root, given.pages, parameters, given.profile)
+    built = build.place(root, given.pages, parameters, given.profile)
+    print(plan.text(chosen, built, counted=root / "build" / "operations.json"))
     return 0
 
 

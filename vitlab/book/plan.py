@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from functools import cache
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,7 +15,8 @@ import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitlab import models
+from vitlab import models, once
+from vitlab.book import build
 from vitlab.book.pages import Page
 from vitlab.images import catalogue as datasets
 
@@ -38,6 +42,10 @@ def flops(name: str) -> float | None:
         return _count(model.net.to("meta"), model.config["input_size"])
     else:
         return None
+    return once.asked(_timm_flops, arch, *map(metadata.version, ("timm", "torch")))
+
+
+def _timm_flops(arch: str, *_versions: str) -> float:
     with torch.device("meta"):
         net = timm.create_model(arch, pretrained=False).eval()
     return _count(net, timm.data.resolve_model_data_config(net)["input_size"])
@@ -65,13 +73,14 @@ def measured_flops(seconds: float = 1.0) -> float:
     return done * work / (time.perf_counter() - started)
 
 
-def table(pages: list[Page], here: float) -> pd.DataFrame:
-    """A row per page: images, how many, data to fetch, models, forwards, hours on a T4 and here.
+def table(pages: list[Page], here: float, built: Path | None = None) -> pd.DataFrame:
+    """A row per page: images, how many, models, forwards, hours on a T4 and here, last minutes.
 
-    here: operations a second on this machine (`measured_flops`). Forwards count what a page's
-    ``passes`` says: conditions per image, with a backward pass as two. Hours are computing time
-    alone; decoding and downloads come on top. Models that cannot be counted are named, and the
-    hours are unknown (NaN).
+    here: operations a second on this machine (`measured_flops`). built: the folder of a build (see
+    `build.place`), whose pages' last runs took so many minutes (NaN: none stands). Forwards count
+    what a page's ``passes`` says: conditions per image, with a backward pass as two. Hours are
+    computing time alone; decoding and downloads come on top. Models that cannot be counted are
+    named, and the hours are unknown (NaN).
     """
     rows = []
     for page in pages:
@@ -81,19 +90,27 @@ def table(pages: list[Page], here: float) -> pd.DataFrame:
         each = n * int(settings.get("passes", 1))
         counted = {name: flops(name) for name in chosen}
         work = each * sum(math.nan if f is None else f for f in counted.values())
+        last = build.read_state(built / "pages" / page.name) if built else {}
         rows.append(
             {
                 "page": page.name,
-                "images": images,
+                "images": _shortened(images),
                 "n": n,
                 "models": len(chosen),
                 "forwards": each * len(chosen),
                 "T4 hours": work / T4_FLOPS / 3600,
                 "hours here": work / here / 3600,
+                "last run, minutes": last.get("seconds", math.nan) / 60,
                 "not counted": ", ".join(name for name, f in counted.items() if f is None),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _shortened(images: str) -> str:
+    """The first of several image sets, and how many more there are."""
+    first, *more = images.split(",")
+    return f"{first} and {len(more)} more" if more else first
 
 
 def data_sets(pages: list[Page]) -> pd.DataFrame:
@@ -112,9 +129,14 @@ def data_sets(pages: list[Page]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["images", "gigabytes", "state"])
 
 
-def text(pages: list[Page]) -> str:
-    """The plan as the command line prints it."""
-    work, data = table(pages, measured_flops()), data_sets(pages)
+def text(pages: list[Page], built: Path | None = None, counted: Path | None = None) -> str:
+    """The plan as the command line prints it.
+
+    built: see `table`. counted: a file in which models' operations are kept for the next plan.
+    """
+    with once.kept(counted, Path(__file__)) if counted else nullcontext():
+        work = table(pages, measured_flops(), built)
+    data = data_sets(pages)
     wanted = data[~data["state"].str.startswith("here")]["gigabytes"]
     lost = int(wanted.isna().sum())
     unknown = f" and {lost} set{'s' if lost > 1 else ''} of unknown size" if lost else ""
@@ -122,6 +144,9 @@ def text(pages: list[Page]) -> str:
     uncounted = ", ".join(dict.fromkeys(filter(None, work.pop("not counted"))))
     more = f" and what these take, whose work is unknown: {uncounted}" if uncounted else ""
     how: dict[str, Any] = {"index": False, "float_format": "{:,.2f}".format, "na_rep": "unknown"}
+    ran = work.pop("last run, minutes")
+    if ran.notna().any():
+        work["last run, minutes"] = ["" if math.isnan(one) else f"{one:,.1f}" for one in ran]
     parts = [work.to_string(**how)]
     if len(data):
         parts.append(data.to_string(**how))

@@ -165,7 +165,7 @@ def _noted(note: Path) -> str:
         known = json.loads(note.read_text())
         if known["done"] < known["of"]:
             left = f", {_span(known['left'])} left" if known["left"] is not None else ""
-            return f", {known['done']:,} of {known['of']:,} images{left}"
+            return f", {known['done']:,} of {known['of']:,} images of this pass{left}"
     return ""
 
 
