@@ -143,7 +143,7 @@ class Walk:
         if thing.is_quantized:
             return unknown()
         plain = thing.detach().as_subclass(torch.Tensor).cpu().resolve_conj().resolve_neg()
-        content = sha256(plain.contiguous().reshape(-1).view(torch.uint8).numpy())
+        content = sha256(plain.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         about = str(thing.dtype), tuple(thing.shape), thing.requires_grad, content.hexdigest()
         slope = thing.grad if thing.is_leaf else None
         return digest("tensor", self.all(type(thing), about, slope, object.__getstate__(thing)))
