@@ -1,12 +1,17 @@
+import json
+import os
 import subprocess
 import sys
+import time
 from collections import deque
 from functools import lru_cache
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
+import cells
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from sklearn.linear_model import LinearRegression
 from torch import Tensor, nn
@@ -108,6 +113,7 @@ def test_what_a_library_gives_counts_by_its_name():
 
 def test_what_only_speeds_things_up_is_passed_over():
     class Bench:
+        __module__ = "vitlab.lab"  # only a bench of vitlab's is asked what it is worth
         given = {"radius": 8, "batch_size": 64}  # noqa: RUF012
 
         def used(self, names):
@@ -297,3 +303,67 @@ print(keys.house("vitlab.attacks.patch"))
     assert two.endswith("['patch.py']")
     assert again == two.split()[0] != one.split()[0]
     assert anew != two, "another process looks elsewhere"
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """The keys of all cells in another process, in which sets have another order."""
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    said = subprocess.check_output([sys.executable, cells.__file__], env=environment)
+    return json.loads(said)
+
+
+@pytest.mark.parametrize("name", cells.CASES)
+def test_whatever_a_body_holds_counts_and_is_found_again(elsewhere, name):
+    found = [cells.key(cell) for cell in cells.edits(*cells.CASES[name])]
+    assert len({*found}) == len(found), "changed, and yet the old key"
+    assert found == elsewhere[name], "unchanged, and yet another key"
+
+
+@pytest.mark.parametrize("name", cells.ODD)
+def test_what_is_not_understood_is_never_found_again(elsewhere, name):
+    found = cells.key(cells.ODD[name])
+    assert found not in (elsewhere[name], cells.key(cells.ODD[name]))
+
+
+@pytest.mark.parametrize("name", cells.HARMLESS)
+def test_odd_things_that_are_understood_all_the_same(elsewhere, name):
+    assert cells.key(cells.HARMLESS[name]) == elsewhere[name]
+
+
+def test_equal_content_has_one_key_whether_it_is_one_object_or_two():
+    one, other = [{"a"}], [{"a"}]
+    assert keys.value([one, one]) == keys.value([one, other])
+
+
+def test_much_is_walked_through_in_no_time():
+    many = [list(range(1_000_000)), np.zeros(10_000_000), [[k] for k in range(10_000)]]
+    began = time.process_time()
+    keys.value(many)
+    assert time.process_time() - began < 5
+
+
+def test_comments_and_docstrings_of_a_page_keep_its_keys():
+    said = "def f(x):\n    '''What it does.'''\n    return x + 1  # one more\n"
+    assert cells.key("def f(x):\n    return x + 1\n") == cells.key(said)
+
+
+def test_a_module_of_the_readers_own_counts_by_what_it_holds():
+    def key(code, name="own"):
+        own = ModuleType(name)
+        exec(code, own.__dict__)
+        return keys.value(own)
+
+    code = "def f(x): return x + K\nK = 1"
+    assert key(code) == key(code) != key(code.replace("K = 1", "K = 2"))
+    assert key(code, "json") != key(code.replace("K = 1", "K = 2"), "json")
+
+
+def test_a_network_of_a_library_has_one_key():
+    """Its pickle holds nothing of this process."""
+    one, other = (timm.create_model("vit_tiny_patch16_224", img_size=32) for _ in range(2))
+    other.load_state_dict(one.state_dict())
+    assert keys.value(one) == keys.value(other)
+    with torch.no_grad():
+        other.head.bias[0] += 1
+    assert keys.value(one) != keys.value(other)

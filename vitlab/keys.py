@@ -5,30 +5,27 @@ vitlab that it imports in turn: a new docstring keeps every result, a changed st
 loses those that the attack made. A package's ``__init__`` counts where it is named itself
 (``from vitlab import statistics``), not where a module below it is: it only passes names on. So
 does an ``__init__.pyi``, which says what a package passes on when it is asked for it.
+
+Values count by all that they hold (see `vitlab.values`): what is fully understood by its content,
+anything else by a key that nothing else has.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
+import dis
 import inspect
-import pickle
-import re
+import linecache
 import sysconfig
 import textwrap
-import threading
+import types
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import is_dataclass
-from datetime import date, timedelta
-from enum import Enum
-from functools import cache, partial
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import cache
 from importlib import metadata
-from pathlib import Path, PurePath
-from types import ModuleType
-from typing import Any
-
-import numpy as np
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from vitlab import once
 from vitlab.files import digest
@@ -36,11 +33,9 @@ from vitlab.files import digest
 _PACKAGE = Path(__file__).parent
 # They change no number and no figure of a page: how keys are made (where that changes one, the key
 # says so itself), bars, and what draws cards and headlines, which the site draws at every build.
-_ASIDE = {"vitlab/keys.py", "vitlab/markup.py", "vitlab/progress.py", "vitlab/book/svg.py"}
+_ASIDE = {"vitlab/keys.py", "vitlab/values.py", "vitlab/markup.py", "vitlab/progress.py"}
+_ASIDE |= {"vitlab/book/svg.py"}
 _LIBRARIES = {sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")}
-# Values whose text is all that they are.
-_PLAIN: tuple[type, ...] = (str, bytes, int, float, complex, type(None), type(...), slice)
-_PLAIN += (np.generic, np.dtype, Enum, PurePath, date, timedelta, re.Pattern)
 # What decodes, resizes and computes: other versions may give other numbers.
 LIBRARIES = ("numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")
 
@@ -183,65 +178,76 @@ def libraries() -> str:
     return ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
 
 
+@cache
+def is_installed(file: str) -> bool:
+    """Whether code in a file is a library's."""
+    ours = Path(file).is_relative_to(_PACKAGE)
+    in_place = any(Path(file).is_relative_to(place) for place in _LIBRARIES)
+    return (in_place and not ours) or file.startswith("<frozen ") or file in ("built-in", "frozen")
+
+
+class Code(NamedTuple):
+    """What a piece of code is, as `read` tells."""
+
+    text: str
+    names: frozenset[str]  # that it takes from its module
+    attributes: frozenset[str]
+    modules: frozenset[str]  # that it imports itself, vitlab's aside
+    wanted: frozenset[str]  # vitlab's, and whatever is named below ``vitlab``
+
+
+@cache
+def read(code: types.CodeType) -> Code:
+    """What a function's code is; its syntax where that can be told apart, else what is run."""
+    tree = _tree(code)
+    steps = [step for part in _parts(code) for step in dis.get_instructions(part)]
+    modules = {step.argval for step in steps if step.opname == "IMPORT_NAME"}
+    names = {s.argval for s in steps if "GLOBAL" in s.opname or s.opname == "LOAD_NAME"}
+    attributes = {s.argval for s in steps if s.opcode in dis.hasname and "GLOBAL" not in s.opname}
+    ours = {name for name in modules if name.split(".")[0] == "vitlab"}
+    text = ran(code) if tree is None else digest(ast.dump(tree))
+    asked = ours if tree is None else wanted(tree)
+    return Code(text, *map(frozenset, (names, attributes, modules - ours, asked)))
+
+
+def _parts(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for one in code.co_consts:
+        if inspect.iscode(one):
+            yield from _parts(one)
+
+
+def ran(code: types.CodeType) -> str:
+    """Code as a key by what is run, without its place in a file."""
+    constants = [ran(c) if inspect.iscode(c) else value(c) for c in code.co_consts]
+    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    takes = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
+    return digest(code.co_code.hex(), code.co_exceptiontable.hex(), names, takes, *constants)
+
+
+def _tree(code: types.CodeType) -> ast.Module | None:
+    """A function's syntax tree without docstrings; None where its source cannot be told apart."""
+    if code.co_name == "<lambda>":  # others may stand in its line
+        return None
+    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
+    try:
+        tree = ast.parse(textwrap.dedent("".join(inspect.getblock(lines))))
+    except (SyntaxError, ValueError):
+        return None
+    return _without_docstrings(tree) if tree.body else None
+
+
 def function(made_by: Callable, passing_over: Iterable[str] = ()) -> str:
     """A function as a key: its syntax, and all that it uses by name.
 
-    Values count by their content, functions of the same module by their code, vitlab's modules,
-    functions and classes by `modules`, other modules by name. An object with a method ``used``
-    (see `vitlab.lab.Lab`) is asked for what the function's attributes of it are worth.
+    Values count as in `value`, functions of the same module by their code. A `vitlab.lab.Lab` is
+    asked for what the function's attributes of it are worth.
 
     passing_over: names that no result depends on.
     """
-    made_by = inspect.unwrap(made_by)  # a decorator's own names are none of the function's
-    tree = _tree(made_by)
-    scope = made_by.__globals__ | dict(inspect.getclosurevars(made_by).nonlocals)
-    if tree is None:  # a lambda amid other code
-        code = made_by.__code__
-        text = digest(code.co_code.hex(), *(c for c in code.co_consts if not inspect.iscode(c)))
-        names, asked = {*code.co_names, *code.co_freevars} & set(scope), set(code.co_names)
-    else:
-        text = digest(ast.dump(tree))
-        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & set(scope)
-        asked = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    # A lambda's line names what holds the lambda itself: it is followed once.
-    busy = _FOLLOWED.__dict__.setdefault("codes", [])
-    if made_by.__code__ in busy:
-        return text
-    busy.append(made_by.__code__)
-    try:
-        parts = _defaults(made_by)
-        for name in sorted(names - {made_by.__name__, *passing_over}):
-            thing = scope[name]
-            parts.append(value(thing.used(asked) if hasattr(thing, "used") else thing, made_by))
-    finally:
-        busy.pop()
-    return digest(text, *parts)
+    from vitlab.values import Walk
 
-
-_FOLLOWED = threading.local()  # the functions whose names are being followed
-
-
-def _defaults(made_by: Any) -> list[str]:
-    """What a function's arguments are where they are not given, as keys: a loop's ``k=k``."""
-    given = made_by.__defaults__ or (), made_by.__kwdefaults__ or {}
-    return [value(given)] if any(given) else []
-
-
-def _tree(made_by: Callable) -> ast.Module | None:
-    """A function's syntax tree without docstrings; None where its source cannot be told apart."""
-    try:
-        return _without_docstrings(ast.parse(textwrap.dedent(inspect.getsource(made_by))))
-    except (OSError, SyntaxError):
-        return None
-
-
-def _installed(routine: Any) -> bool:
-    """Whether a function or method is a library's, and so counts by its name alone."""
-    if not inspect.isfunction(routine):
-        return True
-    source = Path(routine.__code__.co_filename)
-    ours = routine.__module__.split(".")[0] == "vitlab"
-    return not ours and any(source.is_relative_to(place) for place in _LIBRARIES)
+    return Walk(_home(made_by), passing_over).key(made_by)
 
 
 def value(thing: Any, user: Callable | None = None) -> str:
@@ -249,95 +255,18 @@ def value(thing: Any, user: Callable | None = None) -> str:
 
     user: the function that uses it; functions of the same module count by their own code.
 
-    What has no lasting text (an object at a memory address) gets another key in every process, so
-    that nothing stale can be found under it.
+    What is fully understood counts by all that it holds, a page's functions and classes by their
+    code and what they name, vitlab's modules, functions and classes by `modules`, a library's by
+    name. Anything else gets a key that nothing else has, so that nothing stale can be found under
+    it. Nothing is raised.
     """
-    if isinstance(thing, ModuleType):
-        ours = thing.__name__.split(".")[0] == "vitlab"
-        return house(thing.__name__) if ours else thing.__name__
-    if isinstance(thing, Mapping):
-        return value([*thing.items()], user)
-    if isinstance(thing, list | tuple | range):
-        return digest(type(thing).__name__, *(value(one, user) for one in thing))
-    if isinstance(thing, set | frozenset):
-        return digest("set", *sorted(value(one, user) for one in thing))
-    if isinstance(thing, _PLAIN):
-        return repr(thing)
-    if isinstance(thing, partial):
-        return value([thing.func, thing.args, thing.keywords], user)
-    if inspect.ismethod(thing) and _of_page(thing.__func__):
-        return digest(value(thing.__func__, user), value(thing.__self__, user))
-    if callable(thing) and hasattr(thing, "cache_info"):  # of functools.cache
-        return value(inspect.unwrap(thing), user)
-    if inspect.isclass(thing) and _of_page(thing):
-        return _class(thing, user)
-    if inspect.isclass(thing) or (inspect.isroutine(thing) and _installed(thing)):
-        module = inspect.getmodule(thing)
-        return digest(thing.__qualname__, value(module) if module else "")
-    if hasattr(thing, "detach"):  # a torch.Tensor
-        thing = thing.detach().cpu().numpy()
-    if isinstance(thing, np.ndarray):
-        content = hashlib.sha256(np.ascontiguousarray(thing).tobytes()).hexdigest()
-        return digest("array", thing.dtype, thing.shape, content)
-    if isinstance(key := getattr(thing, "fingerprint", None), str):  # an image set
-        return key
-    if (identity := getattr(thing, "identity", None)) is not None:  # a model
-        return digest(identity, thing.device)
-    if inspect.isfunction(thing) and user and thing.__module__ == user.__module__:
-        return function(thing)
-    if inspect.isfunction(thing):
-        if thing.__module__.split(".")[0] != "vitlab":
-            return function(thing)
-        inside = inspect.getclosurevars(thing).nonlocals  # what a condition was made with
-        return digest(thing.__qualname__, house(thing.__module__), value(inside), *_defaults(thing))
-    kind = value(type(thing), user) if _of_page(type(thing)) else type(thing).__qualname__
-    if is_dataclass(thing):
-        return digest(kind, value(vars(thing), user))
-    return digest(kind, _state(thing, user))
+    from vitlab.values import Walk
+
+    return Walk(_home(user) if user else "").key(thing)
 
 
-def _of_page(thing: Any) -> bool:
-    """Whether a class or function is neither vitlab's nor a library's."""
-    if thing.__module__.split(".")[0] in ("vitlab", "__main__"):
-        return thing.__module__ == "__main__"
-    code = vars(thing).values() if inspect.isclass(thing) else [thing]
-    return any(inspect.isfunction(one) and not _installed(one) for one in code)
-
-
-def _class(kind: type, user: Callable | None) -> str:
-    """A page's class by its code: its bases, methods and attributes."""
-    busy = _FOLLOWED.__dict__.setdefault("classes", [])
-    if kind in busy:  # its methods name it
-        return kind.__qualname__
-    busy.append(kind)
-    try:
-        bases = [value(base, user) for base in kind.__bases__]
-        return digest(kind.__qualname__, *bases, *_members(kind, user))
-    finally:
-        busy.pop()
-
-
-def _members(kind: type, user: Callable | None) -> Iterator[str]:
-    for name, member in sorted(vars(kind).items()):
-        if isinstance(member, classmethod | staticmethod):
-            member = member.__func__
-        if isinstance(member, property):
-            yield digest(name, *(value(part, user) for part in (member.fget, member.fset) if part))
-        elif inspect.isfunction(member):
-            yield digest(name, function(member) if not _installed(member) else "")
-        elif not (name.startswith("__") or inspect.isdatadescriptor(member)):
-            yield digest(name, value(member, user))
-
-
-def _state(thing: Any, user: Callable | None) -> str:
-    """What an object of some class holds; another key in every process where that is not known."""
-    if callable(getattr(thing, "state_dict", None)) and hasattr(thing, "named_modules"):
-        from vitlab.models.identity import configuration, fingerprint
-
-        return digest(fingerprint(thing), configuration(thing))
-    try:
-        return hashlib.sha256(pickle.dumps(thing)).hexdigest()
-    except Exception:  # whatever a class's own pickling raises
-        if _of_page(type(thing)) and hasattr(thing, "__dict__"):
-            return value(vars(thing), user)
-        return digest(repr(thing), _THIS_PROCESS)
+def _home(user: Any) -> str:
+    """The name of the module that a function is of, whatever decorates it; empty if of none."""
+    with suppress(Exception):  # what is no function, or is wrapped in itself
+        return inspect.unwrap(user).__globals__["__name__"]
+    return ""
