@@ -665,6 +665,7 @@ def test_a_photo_network_still_answers_so_on_the_committed_pictures(name, root):
     [
         ("randaugment", {"number": 2, "magnitude": 9}),
         ("erasing", {"share": 1.0, "colour": [0.5] * 3, "spread": [0.2] * 3}),
+        ("random_convolution", {"colour": [0.5] * 3, "spread": [0.2] * 3, "sides": [1, 3, 5]}),
     ],
 )
 def test_an_augmentation_of_single_pictures_does_not_hang_on_the_batch(name, settings):
@@ -699,6 +700,38 @@ def test_erasing_touches_its_share_of_pictures_and_one_rectangle_of_each():
     for mask in other[touched]:
         rows, columns = mask.any(1).sum(), mask.any(0).sum()
         assert mask.sum() >= 0.99 * rows * columns, "a rectangle"
+
+
+def test_a_random_convolution_is_a_filter_of_its_own_for_each_picture():
+    """Each picture's filter is found again from impulses, then laid over a picture by loops."""
+    order = torch.arange(64)
+    how = {"colour": [0.4, 0.5, 0.6], "spread": [0.2, 0.25, 0.3], "sides": [1, 3]}
+    mean, std = (torch.tensor(how[key])[:, None, None] for key in ("colour", "spread"))
+
+    def filtered(seen):
+        """What of pictures as the network sees them is left, as it sees that."""
+        batch = Batch(seen * std + mean, order, order, 0, 0, 0, torch.Generator())
+        return (augmentation.random_convolution(batch, **how).pixels - mean) / std
+
+    filters = torch.zeros(64, 3, 3, 3, 3)
+    for channel in range(3):
+        impulse = torch.zeros(64, 3, 5, 5)
+        impulse[:, channel, 2, 2] = 1
+        filters[:, :, channel] = filtered(impulse)[:, :, 1:4, 1:4].flip(-1, -2)
+    sides = torch.where(filters[:, 0, 0, 0, 0].abs() > 1e-6, 3, 1)
+    assert 20 < (sides == 3).sum() < 44
+    for side in (1, 3):
+        rim = (3 - side) // 2
+        drawn = filters[sides == side][..., rim : 3 - rim, rim : 3 - rim]
+        assert drawn.var() == pytest.approx(1 / (3 * side**2), rel=0.2)
+    pictures = torch.randn(64, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    left = filtered(pictures)
+    padded = torch.zeros(64, 3, 7, 7)
+    padded[:, :, 1:6, 1:6] = pictures
+    for row, column in ((0, 0), (2, 3)):
+        window = padded[:, None, :, row : row + 3, column : column + 3]
+        expected = (filters * window).sum((2, 3, 4))
+        torch.testing.assert_close(left[:, :, row, column], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_photo_zoos_networks_are_of_one_size():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 from torchvision.transforms import v2
 
 from vitlab.rng import generator
@@ -127,6 +128,25 @@ def erasing(
     return replace(batch, pixels=torch.stack(done) * std + mean)
 
 
+def random_convolution(
+    batch: Batch, *, colour: Sequence[float], spread: Sequence[float], sides: Sequence[int]
+) -> Batch:
+    """RandConv (Xu et al. 2021, algorithm 1): a random filter, which keeps shapes and no texture.
+
+    Each picture has its own filter, of one of some odd sides; its weights are normal with variance
+    1 / (3 side^2), so contrast stays about the same. colour, spread: mean and standard deviation
+    of what the filter sees and leaves, as of the preprocessing; nothing is clipped.
+    """
+    mean, std = (torch.tensor(values)[:, None, None] for values in (colour, spread))
+    done = []
+    for pixels, image in zip((batch.pixels - mean) / std, batch.images.tolist(), strict=True):
+        rng = generator("random convolution", batch.seed, batch.epoch, image)
+        side = int(rng.choice(sides))
+        weights = rng.normal(0, (3 * side**2) ** -0.5, (3, 3, side, side))
+        done.append(conv2d(pixels, torch.from_numpy(weights).float(), padding=side // 2))
+    return replace(batch, pixels=torch.stack(done) * std + mean)
+
+
 def flip(batch: Batch) -> Batch:
     """Mirrored left to right, each picture with probability 1/2."""
     stays = torch.rand(len(batch.pixels), 1, 1, 1, generator=batch.rng) < 0.5
@@ -160,4 +180,5 @@ AUGMENTATIONS: dict[str, Callable[..., Batch]] = {
     "flip": flip,
     "mixup_or_cutmix": mixup_or_cutmix,
     "randaugment": randaugment,
+    "random_convolution": random_convolution,
 }
