@@ -215,6 +215,15 @@ FUNCTIONS = {
     ),
     "vectorized": ("def g(x): return x + 1\nf = np.vectorize(g)", "+ 1 => + 2"),
     "getter": ("f = operator.itemgetter(1)", "(1) => (2)"),
+    "code given another": (
+        "def g(x): return x + 1\ndef f(x): return x\nf.__code__ = g.__code__",
+        "+ 1 => + 2",
+    ),
+    "attribute of a cached": (
+        "@functools.lru_cache\ndef f(x): return f.k\nf.k = 1",
+        "f.k = 1 => f.k = 2",
+    ),
+    "put into builtins": ("import builtins\nbuiltins.KK = 1\ndef f(x): return KK", "= 1 => = 2"),
     "imported inside": (
         "def body(n, b):\n    from math import sin as s\n    return s(b)",
         "sin => cos",
@@ -341,6 +350,11 @@ KINDS |= {"classes": CLASSES, "libraries": LIBRARIES}
 CASES = {f"{kind}: {name}": case for kind, cases in KINDS.items() for name, case in cases.items()}
 ODD = {
     "lock": "X = [threading.Lock()]",
+    "no hash": "class M(type):\n    __hash__ = None\nclass A(metaclass=M): pass\nX = A()",
+    "eval by another name": "from builtins import eval as e\nK = 1\nf = lambda x: e('K')",
+    "query": "K = 1\nt = pd.DataFrame({'a': [1]})\nf = lambda x: t.query('a > @K')",
+    "helper imported inside": "def f(x):\n    from cells_helper import K\n    return K",
+    "relative import": "def f(x):\n    from .random import K\n    return K",
     "in an object": "class A: __slots__ = ('l',)\nX = A(); X.l = threading.Lock()",
     "generator": "X = (i for i in range(3))",
     "file": "X = open('/dev/null')",

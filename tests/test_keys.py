@@ -1,4 +1,6 @@
+import importlib
 import json
+import linecache
 import os
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from sklearn.linear_model import LinearRegression
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
+import vitlab
 from vitlab import keys
 from vitlab.attacks import gradient
 from vitlab.conditions import patchdrop
@@ -101,6 +104,51 @@ def test_a_function_that_uses_a_module_counts_with_its_syntax(monkeypatch):
     assert keys.function(attack) != before
 
 
+def test_a_helper_that_is_loaded_again_counts_by_what_is_run(tmp_path, monkeypatch):
+    """Python keeps the lines of a file that it has read; what is run may be older or newer."""
+    file = tmp_path / "own_helper.py"
+    file.write_text("def g(x):\n    return x + 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    own = importlib.import_module("own_helper")
+    file.write_text("def g(x):\n    return x + 2\n")
+    first = keys.value(own.g)
+    linecache.clearcache()
+    assert keys.value(own.g) == first
+    importlib.reload(own)
+    assert own.g(0) == 2
+    assert keys.value(own.g) != first
+
+
+def test_a_library_counts_with_its_version(monkeypatch):
+    before = keys.value(timm.create_model)
+    monkeypatch.setattr(timm, "__version__", "0.0.0")
+    assert keys.value(timm.create_model) != before
+
+
+def test_what_a_module_of_the_house_is_asked_for_counts(monkeypatch):
+    def named(net, batch):
+        return vitlab.attacks.gradient.fgsm(net, batch.pixels, batch.labels, 0.1)
+
+    def given(net, batch):
+        house = vitlab
+        return house.attacks.gradient.fgsm(net, batch.pixels, batch.labels, 0.1)
+
+    def other(net, batch):
+        return vitlab.statistics.accuracy
+
+    before = [keys.function(one) for one in (named, given, other)]
+    real = keys._module
+
+    def touched(path, changed):
+        found, imports = real(path, changed)
+        return (found + "!" if path.name == "gradient.py" else found), imports
+
+    monkeypatch.setattr(keys, "_module", touched)
+    after = [keys.function(one) for one in (named, given, other)]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, True]
+
+
 def test_what_a_library_gives_counts_by_its_name():
     def rate(net, batch):
         assert isinstance(batch.pixels, Tensor)
@@ -117,6 +165,7 @@ def test_what_only_speeds_things_up_is_passed_over():
         given = {"radius": 8, "batch_size": 64}  # noqa: RUF012
 
         def used(self, names):
+            assert names == {"radius", "batch_size"}
             return {k: v for k, v in self.given.items() if k in names - {"batch_size"}}
 
     lab = Bench()

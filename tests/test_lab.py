@@ -4,7 +4,7 @@ import types
 import numpy as np
 import pytest
 
-from vitlab import claims, lab
+from vitlab import claims, keys, lab
 from vitlab.book import profiles
 from vitlab.conditions import CLEAN, patchdrop
 from vitlab.images import cue_conflict, load
@@ -43,6 +43,47 @@ def test_what_the_reader_gives_wins_and_the_profile_fills_in(page):
     assert (bench.chance, bench.size, bench.mini) == (1 / 16, 64, True)
     with pytest.raises(AttributeError, match=r"no 'radios'; the page's parameters are .*radius"):
         _ = bench.radios
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda lab: lambda net, batch: lab.radius,
+        lambda lab: lambda net, batch: helper(lab),
+        lambda lab: lambda net, batch: getattr(lab, "radius"),  # noqa: B009
+        lambda lab: lambda net, batch: lab.given["radius"],
+        lambda lab: lambda net, batch: vars(lab)["radius"],
+    ],
+)
+def test_a_body_counts_with_what_it_takes_of_its_lab(page, body):
+    def key(**given):
+        return keys.function(body(page(**given)))
+
+    assert key(radius=8) == key(radius=8, batch_size=1) != key(radius=9)
+
+
+def helper(lab):
+    return lab.radius
+
+
+def test_what_a_lab_has_loaded_and_was_given_counts_too(page):
+    def key(take, models="mini/vit-0", strength=1):
+        bench = page(models=models)
+        bench.strength = strength
+        return keys.function(take(bench))
+
+    def teacher(lab):
+        return lambda net, batch: lab.first["ViT"].logits(batch.pixels)
+
+    def every(lab):
+        return lambda net, batch: sum(one.logits(batch.pixels) for one in lab.models)
+
+    def strong(lab):
+        return lambda net, batch: lab.strength
+
+    for take in (teacher, every):
+        assert key(take) == key(take) != key(take, models="mini/vit-1")
+    assert key(strong) == key(strong, models="mini/vit-1") != key(strong, strength=2)
 
 
 def test_a_claim_about_one_model_is_about_it_where_it_is_run(page):

@@ -662,6 +662,43 @@ def test_models_travel_to_workers(make):
     assert torch.equal(arrived.pixels(picture()), model.pixels(picture()))
 
 
+FACTOR = 1.0
+
+
+def scaled(x):
+    return x * FACTOR
+
+
+class Helped(Own):
+    def forward(self, x):
+        return scaled(super().forward(x))
+
+
+def test_a_network_that_is_changed_has_another_identity(monkeypatch):
+    """In place, in a copy that `dataclasses.replace` was given, by a hook, by what it calls."""
+    torch.manual_seed(0)
+    model = models.wrap(Helped(), CLASSIC)
+    first = model.identity
+    noisy = copy.deepcopy(model.net)
+    for parameter in noisy.parameters():
+        parameter.data.mul_(1.1)
+    changed = dataclasses.replace(model, net=noisy)
+    assert changed.identity != first
+    assert dataclasses.replace(model, net=copy.deepcopy(model.net)).identity == first
+    handle = model.net.register_forward_hook(lambda module, given, out: out * 2)
+    doubled = model.identity
+    handle.remove()
+    model.net.register_forward_hook(lambda module, given, out: out * 3)
+    assert len({json.dumps(one) for one in (first, doubled, model.identity)}) == 3
+    model.net._forward_hooks.clear()
+    assert model.identity == first
+    monkeypatch.setattr(sys.modules[__name__], "FACTOR", 2.0)
+    assert model.identity != first
+    monkeypatch.undo()
+    model.net.load_state_dict(noisy.state_dict())
+    assert model.identity == changed.identity
+
+
 # --- identity: the same tensors in another network are another model
 
 

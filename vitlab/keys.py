@@ -15,7 +15,6 @@ from __future__ import annotations
 import ast
 import dis
 import inspect
-import linecache
 import sysconfig
 import textwrap
 import types
@@ -24,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,28 +186,48 @@ def is_installed(file: str) -> bool:
     return (in_place and not ours) or file.startswith("<frozen ") or file in ("built-in", "frozen")
 
 
+def below(name: str) -> list[str]:
+    """A module of vitlab's and all below it, by dotted names."""
+    place = _PACKAGE.parent.joinpath(*name.split("."))
+    inside = [path.relative_to(_PACKAGE.parent).with_suffix("") for path in place.rglob("*.py")]
+    return [name, *sorted(".".join(path.parts) for path in inside)]
+
+
 class Code(NamedTuple):
     """What a piece of code is, as `read` tells."""
 
     text: str
-    names: frozenset[str]  # that it takes from its module
-    attributes: frozenset[str]
-    modules: frozenset[str]  # that it imports itself, vitlab's aside
-    wanted: frozenset[str]  # vitlab's, and whatever is named below ``vitlab``
+    uses: dict[str, frozenset[str]]  # name -> what it takes of it, "first.CNN"; "": all of it
+    imports: frozenset[tuple[int, str, tuple[str, ...]]]  # levels up, module, names
+    is_blind: bool  # texts in it name what is used
 
 
 @cache
 def read(code: types.CodeType) -> Code:
-    """What a function's code is; its syntax where that can be told apart, else what is run."""
-    tree = _tree(code)
-    steps = [step for part in _parts(code) for step in dis.get_instructions(part)]
-    modules = {step.argval for step in steps if step.opname == "IMPORT_NAME"}
-    names = {s.argval for s in steps if "GLOBAL" in s.opname or s.opname == "LOAD_NAME"}
-    attributes = {s.argval for s in steps if s.opcode in dis.hasname and "GLOBAL" not in s.opname}
-    ours = {name for name in modules if name.split(".")[0] == "vitlab"}
-    text = ran(code) if tree is None else digest(ast.dump(tree))
-    asked = ours if tree is None else wanted(tree)
-    return Code(text, *map(frozenset, (names, attributes, modules - ours, asked)))
+    """What a function's code is, and what it names; by what is run, for files may have changed."""
+    uses: dict[str, set[str]] = {}
+    imports, constants, attributes = set(), set(), set()
+    for part in _parts(code):
+        steps = [*dis.get_instructions(part)]
+        for place, step in enumerate(steps):
+            if step.opname in _TAKES:
+                of = takewhile(lambda s: s.opname in _OF, steps[place + 1 :])
+                uses.setdefault(step.argval, set()).add(".".join(s.argval for s in of))
+            elif step.opname == "IMPORT_NAME":
+                level, names = (s.argval for s in steps[place - 2 : place])
+                imports.add((level, step.argval, names or ()))
+            elif step.opname in _OF:
+                attributes.add(step.argval)
+            elif isinstance(step.argval, str) and step.opcode in dis.hasconst:
+                constants.add(step.argval)
+    # As in DataFrame.query("accuracy > @least").
+    is_blind = bool(attributes & {"eval", "query"}) and any("@" in text for text in constants)
+    of_each = {name: frozenset(of) for name, of in sorted(uses.items())}
+    return Code(ran(code), of_each, frozenset(imports), is_blind)
+
+
+_TAKES = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF"}
+_OF = {"LOAD_ATTR", "LOAD_METHOD"}
 
 
 def _parts(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -218,27 +238,22 @@ def _parts(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def ran(code: types.CodeType) -> str:
-    """Code as a key by what is run, without its place in a file."""
-    constants = [ran(c) if inspect.iscode(c) else value(c) for c in code.co_consts]
-    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    """Code as a key by what is run: no place in a file counts, and no docstring."""
     takes = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
-    return digest(code.co_code.hex(), code.co_exceptiontable.hex(), names, takes, *constants)
+    steps = [f"{step.opname} {_worth(step)}" for step in dis.get_instructions(code)]
+    return digest(takes, code.co_varnames, code.co_exceptiontable.hex(), *steps)
 
 
-def _tree(code: types.CodeType) -> ast.Module | None:
-    """A function's syntax tree without docstrings; None where its source cannot be told apart."""
-    if code.co_name == "<lambda>":  # others may stand in its line
-        return None
-    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
-    try:
-        tree = ast.parse(textwrap.dedent("".join(inspect.getblock(lines))))
-    except (SyntaxError, ValueError):
-        return None
-    return _without_docstrings(tree) if tree.body else None
+def _worth(step: dis.Instruction) -> str:
+    if inspect.iscode(step.argval):
+        return ran(step.argval)
+    if step.opcode in dis.hasconst:
+        return value(step.argval)
+    return step.argrepr or str(step.argval)
 
 
 def function(made_by: Callable, passing_over: Iterable[str] = ()) -> str:
-    """A function as a key: its syntax, and all that it uses by name.
+    """A function as a key: what it runs, and all that it uses by name.
 
     Values count as in `value`, functions of the same module by their code. A `vitlab.lab.Lab` is
     asked for what the function's attributes of it are worth.

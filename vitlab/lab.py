@@ -219,10 +219,14 @@ class Lab:
         known = ", ".join(self.__dict__.get("given", {}))
         raise AttributeError(f"no {name!r}; the page's parameters are {known}")
 
-    def used(self, names: set[str]) -> dict[str, Any]:
-        """What code that names some attributes depends on: those parameters (see `keys`)."""
-        asked = names - set(measure.SPEED)
-        return {k: v for k, v in self.given.items() if k in asked and k not in ("images", "models")}
+    def used(self, names: set[str] | None) -> dict[str, Any]:
+        """What code that takes some attributes depends on (see `values`); None: on any of them."""
+        if names is None or not names.isdisjoint(
+            ("given", *vars(Lab))
+        ):  # what takes the lab itself
+            names = {*self.given, *self.__dict__} - {"given", "out"}
+        asked = sorted(names - set(measure.SPEED))
+        return {name: self.__dict__[name] for name in asked if name in self.__dict__}
 
     def able(
         self,

@@ -12,6 +12,7 @@ are part of every kept result.
 
 from __future__ import annotations
 
+import builtins
 import copyreg
 import functools
 import inspect
@@ -20,6 +21,7 @@ import pickle
 import sys
 import types
 import uuid
+from collections import ChainMap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -42,7 +44,10 @@ _ASIDE |= {"__parameters__", "__orig_bases__", "__firstlineno__", "__static_attr
 # By these a class may tell pickle less than it holds.
 _TELLING = {"__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__"}
 _IN_C = {types.MethodDescriptorType, types.WrapperDescriptorType}
-_BLIND = {"eval", "exec", "globals", "__import__"}  # what they use stands in no code
+_BLIND = (eval, exec, globals, locals, __import__)  # what they use stands in no code
+# What a module has because it was imported.
+_OF_IMPORT = {"__name__", "__doc__", "__package__", "__loader__", "__spec__", "__file__"}
+_OF_IMPORT |= {"__cached__", "__builtins__", "__path__", "__warningregistry__"}
 
 
 def unknown() -> str:
@@ -75,8 +80,8 @@ class Walk:
     def key(self, thing: Any) -> str:
         """The key of the thing that a walk begins with, or of one on the way. Raises nothing."""
         kind = type(thing)
-        if text := _TEXTS.get(kind):
-            return text(thing)
+        if any(kind is one for one in _TEXTS):  # a class may refuse to be looked up
+            return _TEXTS[kind](thing)
         visit = self.seen.get(id(thing))
         if visit is None:
             visit = self.seen[id(thing)] = _Visit(thing)
@@ -97,6 +102,8 @@ class Walk:
     def _reduced(self, thing: Any) -> str:
         """An object by what pickle would make it of."""
         kind = type(thing)
+        if any(thing is one for one in _BLIND):
+            return unknown()
         if _name(kind).startswith("vitlab."):
             if type(known := getattr(thing, "fingerprint", None)) is str:  # an image set
                 return known
@@ -168,39 +175,54 @@ class Walk:
     def _code(self, made_by: types.FunctionType) -> str:
         """A function by its code, and by all that it names."""
         code, scope = keys.read(made_by.__code__), made_by.__globals__
-        names = code.names - self.passing_over
-        if names & _BLIND - scope.keys():
+        if code.is_blind:
             return unknown()
-        worth = [pair for pair in _closed(made_by).items() if pair[0] not in self.passing_over]
-        worth += [(name, scope[name]) for name in sorted(names) if name in scope]
-        parts = [f"{name} {self._used(thing, code.attributes)}" for name, thing in worth]
-        parts += [self._imported(name) for name in sorted(code.modules)]
-        return digest(code.text, *parts, self.house(*sorted(code.wanted)))
+        closed = _closed(made_by)
+        known = ChainMap(closed, scope, vars(builtins))
+        # What a nested function alone takes is closed in as well.
+        names = [name for name in {**code.uses, **closed} if name in known]
+        parts = [
+            f"{name} {self._used(known[name], code.uses.get(name, frozenset()))}"
+            for name in sorted(names)
+            if name not in self.passing_over
+        ]
+        return digest(code.text, *parts, *[self._imported(*one) for one in sorted(code.imports)])
 
-    def _used(self, thing: Any, attributes: frozenset[str]) -> str:
-        """What a name in some code is worth; of a `Lab` what the code's attributes of it are."""
+    def _used(self, thing: Any, of: frozenset[str]) -> str:
+        """What a name in some code is worth, of which the code takes something; "": all."""
+        if _is_ours(thing):
+            names = {thing.__name__ + "." * bool(part) + part for part in of}
+            every = keys.below(thing.__name__) if "" in of else []
+            return self.house(*sorted({*itertools.chain(*map(_beginnings, names)), *every}))
         if type(thing).__module__ == "vitlab.lab" and hasattr(thing, "used"):
-            return self.key(thing.used({*attributes}))
+            return self.key(thing.used(None if "" in of else {part.split(".")[0] for part in of}))
         return self.key(thing)
 
-    def _imported(self, name: str) -> str:
-        """A module that a function imports itself, by its full name."""
-        found = find_spec(name.partition(".")[0])
+    def _imported(self, level: int, name: str, names: tuple[str, ...]) -> str:
+        """What a function imports itself."""
+        top = name.partition(".")[0]
+        if top == "vitlab" and not level:
+            every = [f"{name}.{one}" for one in names] or keys.below(top)
+            return self.house(name, *every)
+        found = None if level else find_spec(top)
         of_library = found and keys.is_installed(found.origin or "")
-        return name if of_library else self.key(sys.modules[name])
+        return digest("imported", name, *names, _version(top)) if of_library else unknown()
 
     def _named(self, thing: Any) -> str:
         """What vitlab or a library has under a name; empty if none has it so."""
         name = _name(thing)
-        ours = name.startswith("vitlab.")
-        return name and digest("named", name, self.house(thing.__module__) if ours else "")
+        top = name.partition(".")[0]
+        by = self.house(thing.__module__) if top == "vitlab" else _version(top)
+        return name and digest("named", name, by)
 
     def _module(self, thing: types.ModuleType) -> str:
-        if thing.__name__.split(".")[0] == "vitlab":
-            return self.house(thing.__name__)
+        if _is_ours(thing):
+            return self.house(*keys.below(thing.__name__))
         if _is_library(thing) and sys.modules.get(thing.__name__) is thing:
-            return digest("module", thing.__name__)
-        return self.all(*[pair for pair in vars(thing).items() if not pair[0].startswith("__")])
+            return digest("module", thing.__name__, _version(thing.__name__.partition(".")[0]))
+        held = [pair for pair in vars(thing).items() if pair[0] not in _OF_IMPORT]
+        kind = type(thing)
+        return self.all("module", kind if kind is not types.ModuleType else "", *held)
 
     def _class(self, kind: type) -> str:
         if named := self._named(kind):
@@ -209,6 +231,21 @@ class Walk:
         held = [one for one in vars(kind).items() if one != ("__annotations__", {})]
         members = [one for one in held if one[0] not in _ASIDE]
         return digest("class", kind.__qualname__, self.all(type(kind), kind.__bases__, *members))
+
+
+def _is_ours(thing: Any) -> bool:
+    return isinstance(thing, types.ModuleType) and thing.__name__.split(".")[0] == "vitlab"
+
+
+def _beginnings(name: str) -> list[str]:
+    """``vitlab.models.load``: ["vitlab", "vitlab.models", "vitlab.models.load"]."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+
+
+def _version(top: str) -> str:
+    """Of a library, as it says itself; what comes with Python has none."""
+    return str(getattr(sys.modules.get(top), "__version__", ""))
 
 
 def _closed(made_by: types.FunctionType) -> dict[str, Any]:
@@ -262,7 +299,7 @@ _EXACT: dict[type, Callable[[Walk, Any], str]] = {
     types.FunctionType: Walk._function,
     types.MethodType: lambda walk, one: walk.all("method", one.__func__, one.__self__),
     functools._lru_cache_wrapper: lambda walk, one: (
-        walk._named(one) or walk.all("cached", one.__wrapped__, one.cache_parameters())
+        walk._named(one) or walk.all("cached", one.__dict__, one.cache_parameters())
     ),
     functools.cached_property: lambda walk, one: walk.all("kept", one.func, one.attrname),
     property: lambda walk, one: walk.all("property", one.fget, one.fset, one.fdel),

@@ -6,19 +6,20 @@ import hashlib
 import inspect
 from collections.abc import Mapping
 from enum import Enum
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vitlab import keys
 from vitlab.files import digest
-from vitlab.keys import syntax
 
 _LIBRARIES = {"builtins", "timm", "torch", "torchvision"}  # known by their versions
 # Attributes that change no answer in evaluation mode: torch's own bookkeeping (`training` too),
 # how attention and gradients are computed, what timm was asked for.
 _IRRELEVANT = {*vars(nn.Module()), "fused_attn", "grad_checkpointing"}
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _IRRELEVANT |= {"pretrained_cfg", "default_cfg", "pretrained_model_args", "_model_args"}
 
 
@@ -31,16 +32,19 @@ def configuration(net: nn.Module) -> str:
     """A digest of what the answers depend on beside the network's state; 16 hex digits.
 
     Every submodule counts with its place, class and attributes (numbers, texts, tensors, functions,
-    and collections of them), so that another activation, pooling or image size is another network.
-    Code of timm, torch and torchvision counts by its name, all other code by its syntax too.
+    and collections of them), so that another activation, pooling or image size is another network;
+    so do its hooks. Code of timm, torch and torchvision counts by its name, all other code by what
+    it runs and uses (see `vitlab.values`).
     """
     saved = net.state_dict()
     parts = [_tensors({k: v for k, v in net.named_buffers() if k not in saved})]
     for place, module in net.named_modules(remove_duplicate=False):
         attributes = {k: v for k, v in sorted(vars(module).items()) if k not in _IRRELEVANT}
+        hooks = [[*vars(module)[kind].values()] for kind in _HOOKS]
         program = getattr(module, "code", "")  # of a scripted or traced module
         kind: Any = type(module)
-        parts.append(digest(place, _code(kind), _text(attributes), _text(program)))
+        hooked = keys.value(hooks) if any(hooks) else ""
+        parts.append(digest(place, _code(kind), _text(attributes), _text(program), hooked))
     return digest(*parts)
 
 
@@ -71,24 +75,9 @@ def _text(value: Any) -> str:
     return _code(value if named else value.__class__)
 
 
-@cache
 def _code(thing: Any) -> str:
-    """A class or function by its full name and, outside of the libraries, by its syntax."""
+    """A class or function: a library's by its full name, any other by its code and what it uses."""
     module = getattr(thing, "__module__", None) or "builtins"
-    name = f"{module}.{getattr(thing, '__qualname__', '')}"
     if module.split(".")[0] in _LIBRARIES:
-        return name
-    bases = [_code(base) for base in thing.__bases__] if inspect.isclass(thing) else []
-    return digest(name, _syntax(thing), *bases)
-
-
-def _syntax(thing: Any) -> str:
-    try:
-        source = inspect.getsource(thing)
-    except (OSError, TypeError):  # Python has no source of a notebook's class, but of its methods
-        members = vars(thing).values() if inspect.isclass(thing) else ()
-        return digest(*(_syntax(member) for member in members if inspect.isfunction(member)))
-    try:
-        return syntax(source)
-    except SyntaxError:  # a lambda comes with the line around it
-        return digest(source)
+        return f"{module}.{getattr(thing, '__qualname__', '')}"
+    return keys.value(thing)

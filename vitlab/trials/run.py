@@ -67,8 +67,9 @@ def run(
     order = range(len(images)) if order is None else order
     _check(models, images, conditions, batch_size, workers, order)
     client = dask.client()
+    identities = [model.identity for model in models]  # each is told from all weights
     series = [
-        _Series(m, chosen, _entry(model, images, [conditions[c] for c in chosen]))
+        _Series(m, chosen, _entry(model, identities[m], images, [conditions[c] for c in chosen]))
         for m, model in enumerate(models)
         for chosen in _by_name(conditions)
     ]
@@ -158,11 +159,13 @@ def _by_name(conditions: Sequence[Condition]) -> list[list[int]]:
     return list(found.values())
 
 
-def _entry(model: Model, images: Images, conditions: Sequence[Condition]) -> store.Entry:
+def _entry(
+    model: Model, identity: list, images: Images, conditions: Sequence[Condition]
+) -> store.Entry:
     """Where one model's trials under a condition are kept."""
     shown = [[c.name, c.level, c.draw, c.key, keys.value(c.apply)] for c in conditions]
     device = torch.device(model.device).type
-    of = [keys.house(__name__), model.identity, device, images.fingerprint, len(images), shown]
+    of = [keys.house(__name__), identity, device, images.fingerprint, len(images), shown]
     about = {"what": conditions[0].name, "model": model.name}
     about |= {"images": f"{len(images)} of {images.name}", "fingerprint": images.fingerprint}
     return store.Entry(of, about)
