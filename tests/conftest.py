@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def trial_store(tmp_path, monkeypatch) -> Path:
     """A store of its own for every test: nothing measured elsewhere is read."""
     monkeypatch.setenv("VITLAB_TRIALS", str(tmp_path / "store"))
     return tmp_path / "store"
+
+
+@pytest.fixture
+def never_waiting():
+    """A test that opens a pipe, for which it would wait for ever, fails."""
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("a pipe was opened"))
+    signal.alarm(100)
+    yield
+    signal.alarm(0)
 
 
 class Means(torch.nn.Module):

@@ -315,6 +315,10 @@ def test_another_build_at_work_is_respected(checkout):
         ({"parameters": {"out": "x"}}, "has no parameter 'out'"),
         ({"parameters": {"n": "many"}}, "n=many is not of the kind of its default, 3"),
         ({"parameters": {"n": "2.5"}}, r"n=2\.5 is not of the kind"),
+        ({"parameters": {"n": "1e9"}}, "n=1e9 is not of .*, 3: give a whole number"),
+        ({"parameters": {"n": "9" * 23}}, f"n={'9' * 23} must .* at most {2**63 - 1}; write it"),
+        ({"parameters": {"n": f"0x{'f' * 400}"}}, "n=0xf{78} cannot be read"),
+        ({"parameters": {"share": "yes"}}, "share=yes is not of .*, 0.5: give a number"),
         ({"parameters": {"n": "0"}}, "n=0 must be at least 1; write it like 3"),
         ({"parameters": {"n": "2026-99-99"}}, "n=2026-99-99 cannot be read; write it like 3"),
         ({"parameters": {"n": "[" * 9999}}, r"n=\[{80} cannot be read"),
@@ -346,7 +350,16 @@ def test_bad_input_stops_before_anything_is_run(checkout, options, message):
         ("severities", [1, 6], [[1, 2]], "must be at least 1 and at most 5; write it like [1, 2]"),
         ("severities", [], [[1, 2]], "is empty; write it like [1, 2]"),
         ("severities", ["a"], [[1, 2]], "holds what is not of the kind of its default"),
-        ("severities", [[1]], [[1, 2]], "holds what is not of the kind of its default"),
+        (
+            "severities",
+            [[1]],
+            [[1, 2]],
+            "holds what is not of the kind of its default: give a list",
+        ),
+        ("seed", 2**63, [0], f"must be at least 0 and at most {2**63 - 1}; write it like 0"),
+        ("radii", [10**400], [[0.5]], f"must be above 0 and at most {2**63 - 1}"),
+        ("radii", [1e300], [[0.5]], ""),
+        ("n_images", 2**63 - 1, [160], ""),
         ("radii", [0.5, 1], [[2, 4]], "must be at least 1"),
         ("radii", [0.1, 1], [[2, 4], [0.25, 0.5]], ""),
         ("radii", [0], [[0.25, 0.5]], "must be above 0"),
@@ -633,7 +646,8 @@ def test_what_cannot_be_recorded_is_refused(checkout, tmp_path):
     assert run(checkout, names=["01-first"]) == 0
     with pytest.raises(recorded.RecordError, match=r"01-first .* is no run of real models"):
         recorded.record(checkout / "build", "a-run", into)
-    for name in ("", "../up", ".hidden", "a\n\n# b", "a/b"):
+    odd = "<b>", "a b", "{{x}}", "`a`", "x" * 101, "ä", "a\n"
+    for name in ("", "../up", ".hidden", "a\n\n# b", "a/b", *odd):
         with pytest.raises(recorded.RecordError, match="called like a folder"):
             recorded.record(checkout / "build", name, into)
     (checkout / "build/pages/01-first/failure.json").write_text("{}")
@@ -849,7 +863,7 @@ def test_sizes_come_from_profiles_yml(checkout, monkeypatch):
     }  # fmt: skip
     for given, message in [
         ({"n": "2.5"}, r"n=2\.5 is not of the kind of its default, 30"),
-        ({"levels": "3"}, r"levels=3 is not of the kind of its default, \[1\]"),
+        ({"levels": "3"}, r"levels=3 is not of .* its default, \[1\]: give a list of numbers"),
         ({"levels": "[1,"}, r"levels=\[1, cannot be read; write it like \[1\]"),
         ({"n": "true"}, "n=true is not of the kind"),
         ({"levls": "[1]"}, "nearest: levels"),

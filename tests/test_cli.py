@@ -21,6 +21,18 @@ from vitlab.models import Model
         (["build", "01-occlusion", "-p", "models=mini/vot-0"], "nearest: mini/vit-0"),
         (["build", "01-occlusion", "-p", "n_images=["], "n_images=[ cannot be read"),
         (["plan", "01-occlusion", "-p", "n_images=-5"], "n_images=-5 must be at least 1"),
+        (
+            ["plan", "01-occlusion", "-p", f"seed={'9' * 20}"],
+            f"01-occlusion: parameter seed={'9' * 20} must be at least 0 and at most {2**63 - 1}",
+        ),
+        (
+            ["plan", "01-occlusion", "-p", "models=mini/vit-999"],
+            "01-occlusion: models: unknown model 'mini/vit-999'; nearest: mini/vit-",
+        ),
+        (
+            ["build", "01-occlusion", "-p", "models=<b>"],
+            "01-occlusion: models: unknown model '<b>'",
+        ),
         (["build", "01-occlusion", "-p", "device=tpu"], "no device 'tpu' here; there is cpu"),
         (["build", "01-occlusion", "-p", "images=,"], "images=, names nothing; write it like 'st"),
         (["build", "01-occlusion", "-p", "models="], "models= names nothing"),

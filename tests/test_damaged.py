@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -137,6 +138,52 @@ def test_a_whole_piece_of_something_else_is_not_taken(trial_store, tmp_path, rec
     pieces[0].mkdir()
     agree(results(images)[0], before)
     assert str(pieces[0]) in " ".join(str(warning.message) for warning in recwarn)
+
+
+NO_FILE = {
+    "pipe": lambda path, other: os.mkfifo(path),
+    "link to a pipe": lambda path, other: path.symlink_to(other.parent / "pipe"),
+    "loop": lambda path, other: path.symlink_to(path.name),
+    "dangling link": lambda path, other: path.symlink_to("nowhere"),
+    "long link": lambda path, other: path.symlink_to("x" * 300),
+    "folder": lambda path, other: path.mkdir(),
+    "link to a folder": lambda path, other: path.symlink_to(other),
+}
+
+
+@pytest.mark.parametrize("how", NO_FILE)
+def test_what_is_no_file_is_never_opened_and_made_again(
+    trial_store, tmp_path, never_waiting, recwarn, how
+):
+    """Nothing that a link leads to is touched."""
+    images = data.load("stimuli", n=8)
+    before, _ = results(images)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "kept").touch()
+    os.mkfifo(tmp_path / "pipe")
+    whole = {path for path in trial_store.rglob("*") if path.is_file()}
+    entries = [] if "folder" in how else [path.parent for path in whole]
+    for path in [*sorted(whole), *sorted(set(entries))]:
+        files.clear(path)
+        NO_FILE[how](path, other)
+        agree(results(images)[0], before)
+        assert {path for path in trial_store.rglob("*") if path.is_file()} == whole
+        assert not any(path.is_symlink() for path in trial_store.rglob("*"))
+        named = [str(warning.message) for warning in recwarn]
+        assert path.name == "about.json" or f"{path} is damaged: measured again" in named
+    assert results(images)[1] == 0
+    assert [file.name for file in other.iterdir()] == ["kept"]
+
+
+def test_a_store_that_leads_nowhere_is_left_alone(tmp_path, monkeypatch):
+    """It may be a link to a disk that is not there at the moment."""
+    place = tmp_path / "trials"
+    place.symlink_to("nowhere")
+    monkeypatch.setenv("VITLAB_TRIALS", str(place))
+    with pytest.raises(store.StoreError, match="results cannot be written to"):
+        measure.keep(made)
+    assert place.is_symlink()
 
 
 def spoilt(content, how, places):

@@ -443,6 +443,23 @@ def test_class_folders_that_cannot_be_told_are_named(photo_folder, names, messag
         data.load(renamed(photo_folder, *names))
 
 
+def test_a_name_with_a_line_break_leaves_an_error_in_one_line(photo_folder):
+    def refused(message):
+        with pytest.raises(data.DataError, match=message) as stopped:
+            data.load(photo_folder)
+        assert "\n" not in str(stopped.value)
+
+    folder, labels = photo_folder / "new\nline", photo_folder / "labels.txt"
+    shutil.move(photo_folder / "n01440764", folder)
+    refused(r"class names: 'new\\nline'")
+    labels.write_text("n01443537 n01443537\n")
+    refused(r"lacks these class folders: 'new\\nline'")
+    labels.unlink()
+    shutil.move(folder, photo_folder / "n01440764")
+    (photo_folder / "n01440764" / "a\nb.jpg").write_bytes(b"no image")
+    refused(r"a\\nb\.jpg' is not an image")
+
+
 @pytest.mark.parametrize("name", ["labels.txt", "classes.txt"])
 def test_a_file_in_the_folder_tells_the_classes(photo_folder, name):
     renamed(photo_folder, "my fish", "other")

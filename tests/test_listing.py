@@ -78,6 +78,23 @@ def test_damage_is_shown_and_nothing_is_pruned_by_a_list_that_cannot_be_read(sto
     assert (store / "build/trials/cccc").exists()
 
 
+def test_a_pipe_is_not_waited_for_and_what_a_link_leads_to_stays(
+    store, tmp_path_factory, never_waiting
+):
+    other = tmp_path_factory.mktemp("other")
+    (other / "kept.parquet").touch()
+    os.mkfifo(other / "pipe")
+    for name in ("about.json", "0.parquet"):
+        (store / "build/trials/cccc" / name).unlink()
+        (store / "build/trials/cccc" / name).symlink_to(other / "pipe")
+    (store / "build/trials/eeee").symlink_to(other)
+    row = listing.table(store).set_index("key").loc["cccc"]
+    assert (row["rows"], row["what"][:7]) == (0, "unknown")
+    assert listing.prune(store) == 0
+    assert {p.name for p in (store / "build/trials").iterdir()} == {"aaaa", "bbbb", "dddd"}
+    assert {p.name for p in other.iterdir()} == {"kept.parquet", "pipe"}
+
+
 def test_the_command_lists_and_prunes(store, monkeypatch, capsys):
     monkeypatch.chdir(store)
     assert cli.main(["trials"]) == 0

@@ -68,6 +68,18 @@ def test_the_plan_of_every_profile_can_be_printed(root, monkeypatch, capsys):
     assert "unknown profile 'huge'" in capsys.readouterr().err
 
 
+def test_a_plan_without_a_profile_is_of_the_largest_that_its_pages_have(root, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(plan, "measured_flops", lambda: 1e11)
+    assert cli.main(["plan", "00-stimuli"]) == 0
+    assert "profile mini (--profile names another" in capsys.readouterr().out
+    assert pages.largest_profile(root, ["00-stimuli", "01-occlusion"]) == "mini"
+    assert pages.largest_profile(root, ["01-occlusion"]) == "full"
+    assert pages.largest_profile(root, []) == "full"
+    assert cli.main(["plan", "00-stimuli", "--profile", "full"]) == 2
+    assert "00-stimuli has no profile 'full'; it has mini" in capsys.readouterr().err
+
+
 def test_a_plan_says_how_long_pages_took_and_counts_once(root, monkeypatch, tmp_path):
     monkeypatch.setattr(plan, "measured_flops", lambda: 1e11)
     given = {"models": "timm/resnet18.a1_in1k", "n_images": "100"}

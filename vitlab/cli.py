@@ -40,7 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = commands.add_parser("plan", help="what a build would need, before anything starts")
     plan.add_argument("pages", nargs="*", help="pages, e.g. 01-occlusion; all if none")
     plan.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
-    plan.add_argument("--profile", default="full", help="mini, photos, colab or full (the default)")
+    plan.add_argument(
+        "--profile",
+        default="",
+        help="mini, photos, colab or full; if none, the largest that the pages have",
+    )
 
     record = commands.add_parser("record", help="keep a finished run under book/recorded")
     record.add_argument(
@@ -122,8 +126,9 @@ def _plan(given: argparse.Namespace) -> int:
     from vitlab.book import build, pages, plan
 
     root, parameters = pages.find_root(), _parameters(given)
-    chosen = pages.choose(root, given.pages, parameters, given.profile)
-    built = build.place(root, given.pages, parameters, given.profile)
+    profile = given.profile or pages.largest_profile(root, given.pages)
+    chosen = pages.choose(root, given.pages, parameters, profile)
+    built = build.place(root, given.pages, parameters, profile)
     print(plan.text(chosen, built, counted=root / "build" / "operations.json"))
     return 0
 

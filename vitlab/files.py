@@ -59,10 +59,26 @@ def write_json(path: Path | str, value: Any, lasting: bool = False) -> None:
     write_text(path, text, lasting)
 
 
+def clear(place: Path) -> None:
+    """Remove what is there, of whatever kind; what a link leads to stays."""
+    if place.is_symlink() or not place.is_dir():
+        place.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(place)
+
+
+def _text(path: Path | str) -> str:
+    """What a text file holds. Raises FileError for a pipe or a device, which may never end."""
+    path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise FileError(f"{path} is no regular file")
+    return path.read_text(encoding="utf-8")
+
+
 def read_json(path: Path | str) -> Any:
     """What a JSON file holds. Raises FileError, with file and line, for what is no JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(_text(path))
     except json.JSONDecodeError as error:
         raise FileError(f"{path}, line {error.lineno}: {error.msg}") from None
     except UnicodeDecodeError as error:
@@ -82,6 +98,16 @@ def is_whole(value: dict[str, Any]) -> bool:
     return value.get("seal") == sealed(value)["seal"]
 
 
+def printable(name: object) -> str:
+    """A name as a message shows it, in one line: escaped where it holds what cannot be printed.
+
+    >>> print(printable("tench"), printable("new" + chr(10) + "line"))
+    tench 'new\\nline'
+    """
+    text = str(name)
+    return text if text.isprintable() else repr(text)
+
+
 # libyaml's loader gives the same, ten times as fast; a source build of PyYAML may lack it.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -95,7 +121,7 @@ def read_yaml(path: Path | str) -> Any:
     """What a YAML file holds. Raises FileError, with file and line, for what is no YAML."""
     text = ""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = _text(path)
         return parse_yaml(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -153,4 +179,4 @@ def nearest(wanted: str, known: Sequence[str]) -> str:
     '; nearest: mini/vit-0, mini/cnn-0'
     """
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.4)
-    return f"; nearest: {', '.join(near)}" if near else f"; known: {', '.join(known)}"
+    return f"; {'nearest' if near else 'known'}: {', '.join(map(printable, near or known))}"

@@ -41,6 +41,7 @@ from vitlab.book.pages import Page, read_text
 from vitlab.book.runner import Killed, RunError, Runner, Stopped
 from vitlab.files import (
     FileError,
+    clear,
     digest,
     read_json,
     read_yaml,
@@ -134,7 +135,7 @@ def build(
         try:
             records = claims.ledger(settled)
             if (base / "ledger.json").is_dir():
-                _clear(base / "ledger.json")
+                clear(base / "ledger.json")
             write_json(base / "ledger.json", records)
             counts = {v: sum(r["verdict"] == v for r in records) for v in claims.VERDICTS}
             print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
@@ -244,13 +245,13 @@ def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: s
         print(f"{page.name}: {'running, ' + result.reason if result.reason else 'up to date'}")
         if not result.reason:
             _refresh_prose(page, folder)
-            _clear(folder / "failure.json")
+            clear(folder / "failure.json")
     stale = [r for r in results if r.reason]
     # Once, before any page runs beside another, whose folder would be in the way.
     for place in (base / "work", base / "pages"):
         if not place.is_dir():  # it may well be a link to another disk
             with suppress(OSError):  # what cannot be cleared is told of each page
-                _clear(place)
+                clear(place)
     jobs = max(1, min(jobs, len(stale)))
     environment = _environment(root, max(1, _cores() // jobs), scheduler)
     runners = [Runner(environment, root) for _ in range(jobs)]
@@ -289,7 +290,7 @@ def _run(
     try:
         for other in (base / "work").glob(f"{glob.escape(page.name)}-{'[0-9a-f]' * 16}"):
             if other != work:
-                _clear(other)
+                clear(other)
         _clear_unless_folder(work)
         _clear_unless_folder(work / "out")
         (work / "out").mkdir(parents=True, exist_ok=True)
@@ -334,18 +335,10 @@ def _run(
             print(f"{page.name}: nor could this be written down: {second}", file=sys.stderr)
 
 
-def _clear(place: Path) -> None:
-    """Remove what is there, of whatever kind."""
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    else:
-        place.unlink(missing_ok=True)
-
-
 def _clear_unless_folder(place: Path) -> None:
     """Remove what is no folder of this build's own; what a link leads to stays."""
     if place.is_symlink() or not place.is_dir():
-        _clear(place)
+        clear(place)
 
 
 def _put(new: Path, place: Path) -> None:
@@ -754,7 +747,7 @@ def _below(folder: Path) -> Iterator[Path]:
 def _remember(stamp_file: Path, site: Path, *made_from: str) -> None:
     """Keep what a site was made from; nothing where this process may have read what was before."""
     if stamp_file.is_dir():
-        _clear(stamp_file)
+        clear(stamp_file)
     if changed := keys.edited():
         print(f"{changed[0]} has changed since this build began: the next makes the site again")
         stamp_file.unlink(missing_ok=True)

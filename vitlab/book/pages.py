@@ -135,6 +135,13 @@ def choose(
     return chosen
 
 
+def largest_profile(root: Path, wanted: list[str]) -> str:
+    """The largest profile that all wanted pages have; "full" where none is wanted or known."""
+    known = profiles.pages(profiles_file(root))
+    have = [known.get(name, {"mini": {}}) for name in wanted]
+    return next((one for one in reversed(profiles.PROFILES) if all(one in h for h in have)), "full")
+
+
 def parsed_once(root: Path) -> AbstractContextManager[None]:
     """Within the block, what was parsed for an earlier `choose` is not parsed again.
 
@@ -313,6 +320,8 @@ def profiles_file(root: Path) -> Path:
     return root / "notebooks" / "profiles.yml"
 
 
+LARGEST = 2**63 - 1  # of whole numbers: arrays, and the seeds of libraries, hold no more
+
 # What a parameter's numbers may be, where its known values do not tell: the least and the most.
 _RANGES = {
     "areas": (0.001, 1),
@@ -333,16 +342,33 @@ def _value(page: str, key: str, text: str, known: list[Any]) -> Any:
     kind = type(like)
     try:
         value = text if kind is str else _read_value(text, kind)
-    except (yaml.YAMLError, ValueError, RecursionError):  # a day such as 2026-99-99, a deep nest
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError):
+        # A day such as 2026-99-99, a deep nest, a number of a thousand digits.
         said = f"cannot be read; write it like {like!r}"
         raise PageError(f"{page}: parameter {key}={text[:80]} {said}") from None
     if type(value) is not kind:
-        said = f"is not of the kind of its default, {like!r}"
+        said = f"is not of the kind of its default, {like!r}: give {_in_words(like)}"
     else:
         said = _device_fault(text) if key == "device" else fault(key, value, known)
     if said:
         raise PageError(f"{page}: parameter {key}={text[:80]} {said}")
     return value
+
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _in_words(value: Any) -> str:
+    """The kind of a value, in words.
+
+    >>> _in_words(960), _in_words([0.5, 1])
+    ('a whole number', 'a list of numbers')
+    """
+    if not isinstance(value, list):
+        return _WORDS.get(type(value), f"a {type(value).__name__}")
+    kinds = [_kind(one) for one in value] or [list]
+    of = {float: " of numbers", str: " of texts"}.get(kinds[0], "")
+    return f"a list{of if len({*kinds}) == 1 else ''}"
 
 
 def _read_value(text: str, kind: type) -> Any:
@@ -379,13 +405,15 @@ def fault(key: str, value: Any, known: list[Any]) -> str:
             return f"is empty; {write}"
     kinds = {_kind(one) for one in examples}
     if any(_kind(one) not in kinds for one in items):
-        return f"holds what is not of the kind of its default; {write}"
+        like = _in_words(next(iter(known), ""))
+        return f"holds what is not of the kind of its default: give {like}; {write}"
     for number in (one for one in items if _kind(one) is float):
         counts = all(type(one) is int for one in examples)
         least, most = _RANGES.get(key, (min([1 if counts else 1e-9, *examples]), math.inf))
+        most = min(most, LARGEST) if type(number) is int else most
         if not least <= number <= most or math.isinf(number):
             lower = f"at least {least:g}" if least != 1e-9 else "above 0"
-            upper = f" and at most {most:g}" if most < math.inf else ""
+            upper = f" and at most {most}" if most < LARGEST or number > most else ""
             return f"must be {lower}{upper}; {write}"
     return ""
 
@@ -675,6 +703,22 @@ def _image_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
     return parts
 
 
+def models_of(page: Page) -> list[str]:
+    """The names of a page's models; none where that is no parameter of it.
+
+    Raises PageError, with page and parameter, for what names none; FileError for a damaged zoo.
+    """
+    from vitlab import models
+
+    wanted = page.settings.get("models")
+    try:
+        return models.select(wanted) if wanted else []
+    except FileError:
+        raise
+    except (ValueError, OSError) as error:
+        raise PageError(f"{page.name}: models: {error}") from None
+
+
 def check(pages: list[Page]) -> None:
     """Let a wrong model name or image folder fail here, before any page is run.
 
@@ -683,21 +727,22 @@ def check(pages: list[Page]) -> None:
     Raises PageError.
     """
     from vitlab import images as data
-    from vitlab import models
     from vitlab.images import catalogue as datasets
 
-    for where, wanted, needs in {
-        tuple(page.settings.get(key, "") for key in ("images", "models", "needs")) for page in pages
-    }:
+    seen = set()
+    for page in pages:
+        with suppress(FileError):
+            models_of(page)
+        where, needs = named = tuple(page.settings.get(key, "") for key in ("images", "needs"))
+        if named in seen:
+            continue
+        seen.add(named)
         read = data.own if needs == "classes of their own" else data.load
         try:
-            if wanted:
-                with suppress(FileError):
-                    models.select(wanted)
             for images in datasets.several(where):
                 if datasets.is_set(images):
                     datasets.check(images)
                 elif images != "stimuli":
                     read(images, n=1)
         except (ValueError, OSError) as error:
-            raise PageError(str(error)) from None
+            raise PageError(f"{page.name}: images: {error}") from None

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitlab import models, once
 from vitlab.book import build
-from vitlab.book.pages import Page
+from vitlab.book.pages import Page, models_of
 from vitlab.images import catalogue as datasets
 
 # What a free Colab GPU (NVIDIA T4, 8.1 TFLOP/s on paper) sustains in 32 bit on such networks.
@@ -85,7 +85,7 @@ def table(pages: list[Page], here: float, built: Path | None = None) -> pd.DataF
     rows = []
     for page in pages:
         settings = page.settings
-        chosen = models.select(settings["models"]) if settings.get("models") else []
+        chosen = models_of(page)
         images, n = str(settings.get("images", "stimuli")), int(settings.get("n_images", 0))
         each = n * int(settings.get("passes", 1))
         counted = {name: flops(name) for name in chosen}

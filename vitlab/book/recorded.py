@@ -42,7 +42,7 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
     the run already has are replaced, others stay.
 
     Raises RecordError, before anything is written, for a folder without finished pages, a page that
-    failed, a run in miniature, and a name that is no plain file name.
+    failed, a run in miniature, and a name that is not plain (see `check_name`).
     """
     check_name(run)
     pages = sorted(path.parent for path in (build / "pages").glob("*/state.json"))
@@ -103,9 +103,12 @@ def record(build: Path, run: str, into: Path | None = None) -> list[str]:
 
 
 def check_name(run: str) -> None:
-    """Raises RecordError for a name that is no plain file name."""
-    if not run or run != Path(run).name or run.startswith(".") or not run.isprintable():
-        raise RecordError(f"a recorded run is called like a folder, e.g. lite0; got {run!r}")
+    """Raises RecordError for a name that is not plain: it becomes a folder, and part of pages."""
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", run):
+        raise RecordError(
+            "a recorded run is called like a folder, by up to 100 of a-z, A-Z, 0-9, -, _ and ., "
+            f"not beginning with a dot, e.g. lite0; got {run!r}"
+        )
 
 
 def _hashes(place: Path) -> dict[str, str]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 import yaml
 
-from vitlab.files import nearest, parse_yaml
+from vitlab.files import nearest, parse_yaml, printable
 from vitlab.images.errors import DataError
 
 if TYPE_CHECKING:
@@ -354,7 +354,9 @@ def files(place: Path) -> Iterator[str]:
         state = os.stat(base)
         here, over = (state.st_dev, state.st_ino), above.get(os.path.dirname(base), set())
         if here in over:
-            raise DataError(f"{base} is a link to a folder that it lies in; remove the link")
+            raise DataError(
+                f"{printable(base)} is a link to a folder that it lies in; remove the link"
+            )
         above[base] = over | {here}
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         inside = Path(base).relative_to(place).as_posix()

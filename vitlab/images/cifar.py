@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vitlab.files import digest, whole
+from vitlab.files import digest, printable, whole
 from vitlab.images.catalogue import SUFFIXES, folder, path
 from vitlab.images.decoding import decode
 from vitlab.images.errors import DataError
@@ -194,6 +194,8 @@ def _folders(place: Path, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]
     for file in _images(place, split):
         pixels = np.asarray(decode(file))
         if pixels.shape != (32, 32, 3):
-            raise DataError(f"{file} has {pixels.shape[1]} x {pixels.shape[0]} pixels, not 32 x 32")
+            raise DataError(
+                f"{printable(file)} has {pixels.shape[1]} x {pixels.shape[0]} pixels, not 32 x 32"
+            )
         label = CLASSES.index(file.parent.name)
         yield pixels.transpose(2, 0, 1)[None], np.array([label], np.uint8)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from vitlab.files import digest, sha256, write_text
+from vitlab.files import digest, printable, sha256, write_text
 from vitlab.images import catalogue, jpeg
 from vitlab.images.decoding import FORMATS, as_rgb
 from vitlab.images.errors import DataError
@@ -117,9 +117,9 @@ def _state(path: Path) -> list[int]:
     try:
         state = os.stat(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; {_THEN}") from None
+        raise DataError(f"{printable(path)} cannot be read: {error.strerror}; {_THEN}") from None
     if not stat.S_ISREG(state.st_mode):
-        raise DataError(f"{path} is not a file; {_THEN}")
+        raise DataError(f"{printable(path)} is not a file; {_THEN}")
     return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
 
 
@@ -128,7 +128,7 @@ def _read(path: Path) -> tuple[str, str]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        return "", f"{path} cannot be read: {error.strerror}"
+        return "", f"{printable(path)} cannot be read: {error.strerror}"
     return hashlib.sha256(content).hexdigest(), problem(path, content)
 
 
@@ -137,7 +137,7 @@ def _whatever(path: Path) -> tuple[str, str]:
     try:
         return sha256(path), ""
     except OSError as error:
-        return "", f"{path} cannot be read: {error.strerror}"
+        return "", f"{printable(path)} cannot be read: {error.strerror}"
 
 
 def problem(path: Path, content: bytes) -> str:
@@ -151,12 +151,12 @@ def problem(path: Path, content: bytes) -> str:
                 image.verify()  # after which it cannot be decoded
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.format in ("JPEG", "MPO"):
-                return "" if jpeg.is_whole(content) else f"{path} is truncated"
+                return "" if jpeg.is_whole(content) else f"{printable(path)} is truncated"
             as_rgb(image)
     except UnidentifiedImageError:
-        return f"{path} is not an image ({len(content)} bytes)"
+        return f"{printable(path)} is not an image ({len(content)} bytes)"
     except Image.DecompressionBombError as error:
-        return f"{path} is too large: {error}"
+        return f"{printable(path)} is too large: {error}"
     except Exception as error:  # readers raise all kinds for broken headers
-        return f"{path} cannot be read: {str(error) or type(error).__name__}"
+        return f"{printable(path)} cannot be read: {str(error) or type(error).__name__}"
     return ""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vitlab.files import printable
 from vitlab.images import jpeg
 from vitlab.images.errors import DataError
 
@@ -26,13 +27,15 @@ def decode(path: Path) -> Image.Image:
         with Image.open(path, formats=FORMATS) as image:
             return as_rgb(image)
     except UnidentifiedImageError:
-        raise DataError(f"{path} is not an image") from None
+        raise DataError(f"{printable(path)} is not an image") from None
     except Exception as error:  # readers raise all kinds for broken headers
         content = path.read_bytes() if path.is_file() else b""
         if content[:2] == b"\xff\xd8" and jpeg.end(content) < 0 and _whole(content):
             with Image.open(io.BytesIO(content + jpeg.END), formats=FORMATS) as image:
                 return as_rgb(image)
-        raise DataError(f"{path} cannot be read: {str(error) or type(error).__name__}") from None
+        raise DataError(
+            f"{printable(path)} cannot be read: {str(error) or type(error).__name__}"
+        ) from None
 
 
 def _whole(content: bytes) -> bool:

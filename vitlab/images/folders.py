@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import timm
 
-from vitlab.files import digest, nearest
+from vitlab.files import digest, nearest, printable
 from vitlab.images import catalogue, contents
 from vitlab.images.decoding import decode
 from vitlab.images.errors import DataError
@@ -100,12 +100,14 @@ def _own_classes(folder: Path) -> tuple[Path, dict[str, str]]:
             key, _, label = (part.strip() for part in line.partition("\t" if "\t" in line else " "))
             if told.setdefault(key, label) != label:
                 raise DataError(
-                    f"labels.txt in {str(folder)!r}, line {number}: {key} is {told[key]} and "
-                    f"{label}"
+                    f"labels.txt in {str(folder)!r}, line {number}: {printable(key)} is "
+                    f"{printable(told[key])} and {printable(label)}"
                 )
         class_of = {file: told.get(file) or told.get(Path(file).stem, "") for file in files}
         if lost := [file for file, label in class_of.items() if not label]:
-            raise DataError(f"labels.txt in {str(folder)!r} lacks {', '.join(lost[:5])}")
+            raise DataError(
+                f"labels.txt in {str(folder)!r} lacks {', '.join(map(printable, lost[:5]))}"
+            )
     if (count := len(set(class_of.values()))) < 2:
         raise DataError(
             f"image folder {str(folder)!r} holds {len(files)} images of {count} class; "
@@ -180,9 +182,11 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not text in UTF-8 ({error}); save it as UTF-8") from None
+        raise DataError(
+            f"{printable(path)} is not text in UTF-8 ({error}); save it as UTF-8"
+        ) from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        raise DataError(f"{printable(path)} cannot be read: {error.strerror}") from None
 
 
 def _listed(files: list[str], subset: str | Path, folder: Path) -> list[str]:
@@ -199,8 +203,8 @@ def _listed(files: list[str], subset: str | Path, folder: Path) -> list[str]:
     if missing or not wanted:
         more = f" (and {len(missing) - 5} more)" if len(missing) > 5 else ""
         raise DataError(
-            f"subset {path.name}: {len(missing)} of its {len(wanted)} ids are not in "
-            f"{str(folder)!r}: {', '.join(missing[:5])}{more}"
+            f"subset {printable(path.name)}: {len(missing)} of its {len(wanted)} ids are not in "
+            f"{str(folder)!r}: {', '.join(map(printable, missing[:5]))}{more}"
         )
     return [file for file in files if file in wanted]
 
@@ -230,7 +234,7 @@ def _classes(found: set[str], folder: Path) -> tuple[dict[str, int], str, tuple[
         raise DataError(
             f"class folders of {str(folder)!r} are neither ImageNet wnids nor the 16 categories "
             f"({', '.join(imagenet_16())}), nor all indices from 0 to 999 or ImageNet's class "
-            f"names: {', '.join(name + _near(name) for name in unknown[:5])}. "
+            f"names: {', '.join(printable(name) + _near(name) for name in unknown[:5])}. "
             "A file labels.txt in the folder can say which they are (a line for each: folder wnid)"
         )
     if known == ways[2]:
@@ -266,8 +270,8 @@ def _check_told(folder: Path, labels: dict[str, int], found: set[str]) -> None:
             continue
         if wrong := sorted(name for name in found & told.keys() if told[name] != labels[name]):
             raise DataError(
-                f"{path} gives {wrong[0]} class {told[wrong[0]]}, by its name it is class "
-                f"{labels[wrong[0]]}: remove the file, or rename the folders"
+                f"{printable(path)} gives {printable(wrong[0])} class {told[wrong[0]]}, by its "
+                f"name it is class {labels[wrong[0]]}: remove the file, or rename the folders"
             )
 
 
@@ -322,11 +326,14 @@ def _label_file(path: Path, found: set[str]) -> dict[str, int]:
         place = int(label) if label.isdecimal() else wnids.get(label, *named[:1] or [len(wnids)])
         if place >= len(wnids) or (len(named) > 1 and label not in wnids):
             raise DataError(
-                f"{path}, line {number}: {line.strip()!r} is not a folder and its wnid, index from "
-                f"0 to {len(wnids) - 1} or ImageNet's name of one class, such as tiger_shark"
+                f"{printable(path)}, line {number}: {line.strip()!r} is not a folder and its wnid, "
+                f"index from 0 to {len(wnids) - 1} or ImageNet's name of one class, such as "
+                "tiger_shark"
             )
         if labels.setdefault(name, place) != place:
-            raise DataError(f"{path}, line {number}: {name!r} has another label above")
+            raise DataError(f"{printable(path)}, line {number}: {name!r} has another label above")
     if unknown := sorted(found - labels.keys()):
-        raise DataError(f"{path} lacks these class folders: {', '.join(unknown[:5])}")
+        raise DataError(
+            f"{printable(path)} lacks these class folders: {', '.join(map(printable, unknown[:5]))}"
+        )
     return labels

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vitlab.files import digest
+from vitlab.files import digest, printable
 from vitlab.images import catalogue, contents, fetch
 from vitlab.images.decoding import decode
 from vitlab.images.errors import DataError
@@ -50,7 +50,9 @@ def load(place: Path, n: int, seed: int = 0, side: int = 512) -> Images:
     masks = [f"SegmentationClass/{name}.png" for name in names]
     lost = [file for file in (*files, *masks) if not (place / file).is_file()]
     if lost or not names:
-        raise DataError(f"{place} lacks {', '.join(lost[:3]) or 'all images'}")
+        raise DataError(
+            f"{printable(place)} lacks {', '.join(map(printable, lost[:3])) or 'all images'}"
+        )
 
     def mask(i: int) -> np.ndarray:
         return objects(place, names[i], side)[0].any(0).float().numpy()

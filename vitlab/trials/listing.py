@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from vitlab.files import FileError, read_json
+from vitlab.files import FileError, clear, read_json
 
 COLUMNS = ("key", "what", "model", "images", "rows", "MB", "pages", "last used")
 
@@ -62,8 +62,8 @@ def prune(root: Path) -> int:
     freed = 0
     for place in _places(root):
         if place.name not in used:
-            freed += _bytes(place)
-            shutil.rmtree(place)
+            freed += 0 if place.is_symlink() else _bytes(place)
+            clear(place)
     return freed
 
 
@@ -92,6 +92,8 @@ def _row(place: Path, pages: list[str]) -> dict[str, Any]:
 
 
 def _rows(path: Path) -> int:
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return 0
     try:
         return pq.read_metadata(path).num_rows
     except (OSError, ValueError):  # pyarrow's errors are ValueErrors; a damaged piece has no rows
@@ -99,4 +101,4 @@ def _rows(path: Path) -> int:
 
 
 def _bytes(place: Path) -> int:
-    return sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in place.rglob("*") if os.path.isfile(path))

@@ -4,6 +4,7 @@ The key covers, by content, everything that can change a number: pixels, labels,
 and the network's configuration, the code that measures, libraries, kind of device. Two pages that
 ask for the same share it. An entry holds ``about.json`` and its pieces; a piece carries the hash of
 its bytes in its name, so one that is damaged, cut or strange is found, named, and measured again.
+Whatever is no regular file is damaged: it is never opened, and what a link leads to is not removed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import hashlib
 import io
 import os
 import re
-import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 
 from vitlab import keys
-from vitlab.files import FileError, digest, read_json, whole, write_json
+from vitlab.files import FileError, clear, digest, read_json, whole, write_json
 
 PIECE = 256  # items in a piece; never the batch size, so that another batch size can resume
 _NAME = re.compile(r"piece-(\d{6})-([0-9a-f]{16})\.(parquet|pt)")
@@ -66,13 +66,26 @@ class Entry:
         self.place = folder() / self.key
         _asked[self.key] = None
         try:
-            self.place.mkdir(parents=True, exist_ok=True)
+            self._make_place()
             if not self._is_told():
+                if os.path.isdir(self.place / "about.json"):  # a file takes the place of all else
+                    _discard(self.place / "about.json", "written again")
                 made = datetime.now(UTC).isoformat(timespec="seconds")
                 write_json(self.place / "about.json", {**about, "created": made})
             os.utime(self.place)  # last used
         except OSError as error:
             raise StoreError(f"results cannot be written to {self.place}: {error}") from None
+
+    def _make_place(self) -> None:
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            if os.path.isdir(self.place) or not os.path.lexists(self.place):
+                raise
+            _tell(self.place)  # a file, a pipe, a link that leads nowhere
+            with suppress(OSError):  # never a folder: another process may have made it meanwhile
+                self.place.unlink()
+            self.place.mkdir(exist_ok=True)
 
     def _is_told(self) -> bool:
         try:
@@ -88,8 +101,7 @@ class Entry:
                     found = read(io.BytesIO(content))
                     if fits(found):
                         return found
-            warnings.warn(f"{path} is damaged: measured again", stacklevel=4)
-            _remove(path)
+            _discard(path)
         return None
 
     def _put(self, piece: int, content: bytes, kind: str) -> None:
@@ -128,15 +140,21 @@ class Entry:
 
 
 def _bytes(path: Path) -> bytes:
+    """What a piece holds; nothing if it is no regular file: a pipe or a device may never end."""
     try:
-        return b"" if path.is_dir() else path.read_bytes()
+        return path.read_bytes() if os.path.isfile(path) else b""
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error}") from None
 
 
-def _remove(path: Path) -> None:
+def _tell(path: Path, then: str = "measured again") -> None:
+    warnings.warn(f"{path} is damaged: {then}", stacklevel=6)
+
+
+def _discard(path: Path, then: str = "measured again") -> None:
+    _tell(path, then)
     try:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        clear(path)
     except OSError as error:
         raise StoreError(f"{path} is damaged and cannot be removed: {error}") from None
 
