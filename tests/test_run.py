@@ -93,21 +93,21 @@ def test_an_equal_run_is_not_repeated_and_another_one_is():
         assert len(spy.net.seen) == 10 * len(conditions)
 
 
-def test_a_run_broken_off_keeps_its_pieces_and_goes_on():
-    images = data.load("stimuli", n=600)
+def test_a_run_broken_off_keeps_its_pieces_and_goes_on(tmp_path):
+    images, poison = data.load("stimuli", n=600), tmp_path / "poison"
+    poison.touch()
 
     class Dies(Seen):
-        dies = True
-
         def forward(self, x):
-            if self.dies and len(self.seen) == 356:  # in the second piece
+            if poison.exists() and len(self.seen) == 356:  # in the second piece
                 raise KeyboardInterrupt
             return super().forward(x)
 
     with pytest.raises(KeyboardInterrupt):
         evaluate.run([Model("seen", Dies(), "CNN", "stimuli", "seen")], images, [CLEAN], 100)
     # The same weights in the same kind of network: what is there already is read.
-    Dies.dies, again = False, Dies()
+    poison.unlink()
+    again = Dies()
     trials = evaluate.run([Model("seen", again, "CNN", "stimuli", "seen")], images, [CLEAN], 50)
     assert len(again.seen) == 600 - store.PIECE
     assert trials["image"].tolist() == list(range(600))

@@ -19,7 +19,6 @@ _LIBRARIES = {"builtins", "timm", "torch", "torchvision"}  # known by their vers
 # Attributes that change no answer in evaluation mode: torch's own bookkeeping (`training` too),
 # how attention and gradients are computed, what timm was asked for.
 _IRRELEVANT = {*vars(nn.Module()), "fused_attn", "grad_checkpointing"}
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _IRRELEVANT |= {"pretrained_cfg", "default_cfg", "pretrained_model_args", "_model_args"}
 
 
@@ -32,20 +31,29 @@ def configuration(net: nn.Module) -> str:
     """A digest of what the answers depend on beside the network's state; 16 hex digits.
 
     Every submodule counts with its place, class and attributes (numbers, texts, tensors, functions,
-    and collections of them), so that another activation, pooling or image size is another network;
-    so do its hooks. Code of timm, torch and torchvision counts by its name, all other code by what
-    it runs and uses (see `vitlab.values`).
+    and collections of them), so that another activation, pooling or image size is another network.
+    Code of timm, torch and torchvision counts by its name, all other code by what it runs and uses
+    (see `vitlab.values`).
     """
     saved = net.state_dict()
     parts = [_tensors({k: v for k, v in net.named_buffers() if k not in saved})]
     for place, module in net.named_modules(remove_duplicate=False):
         attributes = {k: v for k, v in sorted(vars(module).items()) if k not in _IRRELEVANT}
-        hooks = [[*vars(module)[kind].values()] for kind in _HOOKS]
         program = getattr(module, "code", "")  # of a scripted or traced module
         kind: Any = type(module)
-        hooked = keys.value(hooks) if any(hooks) else ""
-        parts.append(digest(place, _code(kind), _text(attributes), _text(program), hooked))
+        parts.append(digest(place, _code(kind), _text(attributes), _text(program)))
     return digest(*parts)
+
+
+def hooked(net: nn.Module) -> str:
+    """What hooks do to a network's passes, as a key; empty if it has none."""
+    every = [
+        (place, [*vars(module)[kind].values()])
+        for place, module in net.named_modules(remove_duplicate=False)
+        for kind in ("_forward_pre_hooks", "_forward_hooks")
+        if vars(module)[kind]
+    ]
+    return keys.value(every) if every else ""
 
 
 def _tensors(state: Mapping[str, Tensor]) -> str:

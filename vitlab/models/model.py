@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 from vitlab.files import nearest
 from vitlab.images.imagenet import decision_matrix
 from vitlab.models.device import best_device
-from vitlab.models.identity import configuration, fingerprint
+from vitlab.models.identity import configuration, fingerprint, hooked
 
 if TYPE_CHECKING:
     from vitlab.images.images import Images
@@ -46,7 +46,7 @@ class Model:
     group: its comparison group in figures and claims, e.g. "ViT" or "CNN"; seeds share it.
     classes: what the outputs mean: "stimuli", "imagenet" (ImageNet-1k), "features" (there is no
         classifier), or another set, e.g. "imagenet-21k"; images must agree.
-    weights: fingerprint of the weights as they were loaded.
+    weights: fingerprint of the weights as they were loaded, part of `identity`.
     source: where the weights are from, in words: name, hub revision, hash.
     precision: "float32", or "bfloat16" or "float16" for mixed precision in `logits`.
     transform: how a picture becomes uint8 pixels, where timm's configuration does not say it.
@@ -90,12 +90,17 @@ class Model:
     def identity(self) -> list:
         """All that a prediction depends on beside the image and the condition: JSON values.
 
-        Of the network as it is now, which takes a tenth of a second for a ViT-S.
+        Of the network's weights and hooks as they are now, which takes a tenth of a second for a
+        ViT-S, and of all else as it was first asked: networks note things while they are used.
         """
         scale = [list(map(float, self.config[k])) for k in ("mean", "std")]
         preprocessing = [list(self.geometry), scale]
-        network = [fingerprint(self.net), configuration(self.net), self.precision]
-        return [self.name, *network, *preprocessing, self.classes]
+        network = [self.weights, fingerprint(self.net), hooked(self.net), self._configuration]
+        return [self.name, *network, self.precision, *preprocessing, self.classes]
+
+    @cached_property
+    def _configuration(self) -> str:
+        return configuration(self.net)
 
     @property
     def device(self) -> str:
