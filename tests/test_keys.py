@@ -89,18 +89,23 @@ def test_a_decorated_function_counts_with_what_it_names_too(monkeypatch):
     assert keys.function(decorated) != before
 
 
+def edit_gradient(monkeypatch):
+    """From here on the house's module of gradient attacks is another."""
+    real = keys._module
+
+    def edited(path, changed):
+        found, imports = real(path, changed)
+        return (found + "!" if path.name == "gradient.py" else found), imports
+
+    monkeypatch.setattr(keys, "_module", edited)
+
+
 def test_a_function_that_uses_a_module_counts_with_its_syntax(monkeypatch):
     def attack(net, batch):
         return {"a": gradient.fgsm(net, batch.pixels, batch.labels, 0.1)}
 
     before = keys.function(attack)
-    real = keys._module
-
-    def touched(path, changed):
-        found, imports = real(path, changed)
-        return (found + "!" if path.name == "gradient.py" else found), imports
-
-    monkeypatch.setattr(keys, "_module", touched)
+    edit_gradient(monkeypatch)
     assert keys.function(attack) != before
 
 
@@ -138,13 +143,7 @@ def test_what_a_module_of_the_house_is_asked_for_counts(monkeypatch):
         return vitlab.statistics.accuracy
 
     before = [keys.function(one) for one in (named, given, other)]
-    real = keys._module
-
-    def touched(path, changed):
-        found, imports = real(path, changed)
-        return (found + "!" if path.name == "gradient.py" else found), imports
-
-    monkeypatch.setattr(keys, "_module", touched)
+    edit_gradient(monkeypatch)
     after = [keys.function(one) for one in (named, given, other)]
     assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, True]
 

@@ -197,7 +197,7 @@ class Code(NamedTuple):
     """What a piece of code is, as `read` tells."""
 
     text: str
-    uses: dict[str, frozenset[str]]  # name -> what it takes of it, "first.CNN"; "": all of it
+    uses: dict[str, frozenset[str]]  # name -> what it takes of it, "attacks.fgsm"; "": all of it
     imports: frozenset[tuple[int, str, tuple[str, ...]]]  # levels up, module, names
     is_blind: bool  # texts in it name what is used
 
@@ -265,23 +265,21 @@ def function(made_by: Callable, passing_over: Iterable[str] = ()) -> str:
     return Walk(_home(made_by), passing_over).key(made_by)
 
 
-def value(thing: Any, user: Callable | None = None) -> str:
+def value(thing: Any) -> str:
     """A value as a key, by its content.
-
-    user: the function that uses it; functions of the same module count by their own code.
 
     What is fully understood counts by all that it holds, a page's functions and classes by their
     code and what they name, vitlab's modules, functions and classes by `modules`, a library's by
-    name. Anything else gets a key that nothing else has, so that nothing stale can be found under
-    it. Nothing is raised.
+    name and version. Anything else gets a key that nothing else has, so that nothing stale can be
+    found under it. Nothing is raised.
     """
     from vitlab.values import Walk
 
-    return Walk(_home(user) if user else "").key(thing)
+    return Walk().key(thing)
 
 
-def _home(user: Any) -> str:
+def _home(made_by: Any) -> str:
     """The name of the module that a function is of, whatever decorates it; empty if of none."""
     with suppress(Exception):  # what is no function, or is wrapped in itself
-        return inspect.unwrap(user).__globals__["__name__"]
+        return inspect.unwrap(made_by).__globals__["__name__"]
     return ""

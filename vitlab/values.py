@@ -6,8 +6,7 @@ cannot be pickled) gets a key that nothing else has, so that it is measured agai
 What an object is made of, pickle's own protocol tells: a callable, what it is called with, a state,
 items. These are walked in turn. Written out below is only what pickle leaves out or refuses: code,
 classes, what subclasses of arrays hold. What is equal has the same key in every process, and
-whether two equal things are one object makes no difference. Libraries count by name: their versions
-are part of every kept result.
+whether two equal things are one object makes no difference. Libraries count by name and version.
 """
 
 from __future__ import annotations
@@ -191,7 +190,7 @@ class Walk:
     def _used(self, thing: Any, of: frozenset[str]) -> str:
         """What a name in some code is worth, of which the code takes something; "": all."""
         if _is_ours(thing):
-            names = {thing.__name__ + "." * bool(part) + part for part in of}
+            names = [f"{thing.__name__}.{part}".rstrip(".") for part in of]
             every = keys.below(thing.__name__) if "" in of else []
             return self.house(*sorted({*itertools.chain(*map(_beginnings, names)), *every}))
         if type(thing).__module__ == "vitlab.lab" and hasattr(thing, "used"):
