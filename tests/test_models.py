@@ -23,6 +23,7 @@ from torchvision.transforms import v2
 
 from vitlab import images, models
 from vitlab.inside import tokens as features
+from vitlab.inside.temperature import tempered
 from vitlab.models import Model, ModelError, hub, identity, taxonomy, zoos
 from vitlab.models.restrict import by_size
 from vitlab.training import index, loop
@@ -823,6 +824,44 @@ def test_a_class_that_was_typed_into_a_notebook_counts_by_its_methods():
         return identity.configuration(scope["Own"]())
 
     assert typed("x") == typed("x") != typed("2 * x")
+
+
+@dataclasses.dataclass
+class Config:
+    keep: float = 1.0
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Config,
+        lambda x: types.SimpleNamespace(keep=x),
+        lambda x: [Config(x)],
+        lambda x: np.float32(x),
+        lambda x: np.full(3, x),
+        lambda x: range(int(x)),
+        lambda x: {"in": (Config(x), torch.float32)},
+    ],
+    ids=["dataclass", "namespace", "in a list", "numpy", "array", "range", "nested"],
+)
+def test_whatever_a_network_holds_counts_by_its_content(made):
+    def held(x):
+        net = Own()
+        net.config = made(x)
+        return identity.configuration(net)
+
+    assert held(1.0) == held(1.0) != held(2.0)
+
+
+def test_a_network_that_is_changed_after_it_was_asked_is_another_model():
+    model = models.load("mini/vit-0", "cpu")
+    before = model.identity
+    with tempered(model, 20.0) as flat:
+        assert flat.identity != before
+    assert model.identity == before
+    for block in model.net.blocks:
+        block.mlp.act = torch.nn.ReLU()
+    assert model.identity != before
 
 
 # --- decisions over the images' categories

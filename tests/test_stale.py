@@ -266,6 +266,35 @@ def test_folders_and_weights_that_are_called_alike_count_each(place, tmp_path):
         assert reason(place, given, tmp_path / f"page{k}").startswith("changed: ")
 
 
+def test_what_a_pages_cells_name_counts(place, tmp_path):
+    """A reader's own modules, folders and weights in code, and a folder beside the notebooks."""
+    photos, weights = tmp_path / "far" / "photos", tmp_path / "w.pth"
+    for where in (photos, place / "near"):
+        photograph(where / "n01440764" / "x.bmp", 0)
+    shutil.copy(photos / "n01440764" / "x.bmp", weights)
+    (place / "mine.py").write_text("import mine_too\n\nfactor = 2\n")
+    (place / "mine_too").mkdir()
+    (place / "mine_too" / "__init__.py").write_text("offset = 1\n")
+    path = place / "notebooks" / "01-first.md"
+    body = f"from mine import factor\nload({str(photos)!r}, 'timm/resnet18={weights}')\n"
+    cell = f"```{{code-cell}} ipython3\n{body}```\n"
+    text = path.read_text().replace('hard = "stimuli"', 'hard = "near"')
+    path.write_text(f"{text}\n{cell}")
+    changes = [
+        lambda: pixel(photos / "n01440764" / "x.bmp"),
+        lambda: pixel(place / "near" / "n01440764" / "x.bmp"),
+        lambda: pixel(weights),
+        lambda: (place / "mine.py").write_text("import mine_too\n\nfactor = 3\n"),
+        lambda: (place / "mine_too" / "__init__.py").write_text("offset = 2\n"),
+    ]
+    for k, change in enumerate(changes):
+        assert reason(place, {}, tmp_path / f"page{k}") == ""
+        (place / "mine.py").write_text("# said\n" + (place / "mine.py").read_text())
+        assert reason(place, {}, tmp_path / f"page{k}") == ""
+        change()
+        assert reason(place, {}, tmp_path / f"page{k}").startswith("changed: "), k
+
+
 def test_a_moved_folder_is_not_measured_again(folder):
     assert shown(data.load(folder)) == 4
     elsewhere = folder.rename(folder.with_name("elsewhere"))

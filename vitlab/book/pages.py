@@ -8,7 +8,7 @@ import json
 import math
 import platform
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -517,7 +517,8 @@ def _parts(
     tags = [cell.metadata.get("tags", ()) for cell in cells]
     defaults = [one["texts"] for one, of in zip(told, tags, strict=True) if "parameters" in of]
     chosen = [*_texts(settings), *(text for texts in defaults for text in texts)]
-    parts |= _weight_parts(chosen, literals) | _image_parts(chosen, literals)
+    parts |= _weight_parts(root, chosen, literals) | _image_parts(root, chosen, literals)
+    parts |= _modules_beside(root, [name for one in told for name in one["imported"]])
     if "zoo" in used:  # vitlab.models.zoo: recipes and curves of all
         parts["zoo index"] = _content(_PACKAGE / "zoo" / "index.json")
     if "vitlab/looks.py" in modules:
@@ -617,9 +618,31 @@ def _facts(code: str) -> dict[str, Any]:
     return {
         "key": syntax(code),
         "wanted": keys.wanted(tree),
+        "imported": _imported(nodes),
         "used": sorted({getattr(node, "id", getattr(node, "attr", "")) for node in nodes}),
         "texts": [text for text in constants if isinstance(text, str)],
     }
+
+
+def _imported(nodes: Iterable[ast.AST]) -> list[str]:
+    """The names of the modules that some code imports, as far as the first dot."""
+    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    froms = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return sorted({name.partition(".")[0] for name in [*plain, *froms] if name})
+
+
+def _modules_beside(root: Path, names: list[str]) -> dict[str, str]:
+    """A reader's own modules, which lie where pages run, with those that they import in turn."""
+    parts: dict[str, str] = {}
+    for name in (waiting := [*names]):
+        files = [root / f"{name}.py", *sorted((root / name).rglob("*.py"))]
+        texts = [read_text(file) for file in files if file.is_file()]
+        if name == _PACKAGE.name or f"module {name}" in parts or not texts:
+            continue
+        parts[f"module {name}"] = digest(*map(syntax, texts))
+        for tree in filter(None, map(_parsed, texts)):
+            waiting += _imported(list(ast.walk(tree)))
+    return parts
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -631,7 +654,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(one)
 
 
-def _weight_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
+def _weight_parts(root: Path, chosen: list[str], literals: list[str]) -> dict[str, str]:
     """Weights that settings or code name: the zoo's by name, others by their files' bytes."""
     from vitlab.models.zoos import ZOO, zoo
 
@@ -651,11 +674,12 @@ def _weight_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
         if any(fnmatch.fnmatchcase(model, name) for name in wanted):
             about = {key: value for key, value in record.items() if key != "curve"}
             parts[f"weights of {model}"] = digest(about, _content(ZOO / record["file"]))
+    names += [part for part in of_code if Path(_path_in(part)[1]).is_absolute()]
     for name in dict.fromkeys(names):
         if name.startswith(("timm/", "hf-hub:")) and (commit := _cached(name)):
             parts[f"hub revision of {name}"] = commit
         kind, path = _path_in(name)
-        here = Path(path) if path else None
+        here = root / path if path else None
         if here and here.is_file():
             parts[_another(f"weights {kind}{here.name}", parts)] = sha256(here)
         elif here and here.is_dir():  # in timm's format: config.json beside the weights
@@ -682,17 +706,22 @@ def _cached(model: str) -> str:
         return ""
 
 
-def _image_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
-    """Image sets that settings or code name: their manifests, and what lies in their folders."""
+def _image_parts(root: Path, chosen: list[str], literals: list[str]) -> dict[str, str]:
+    """Image sets that settings or code name: their manifests, and what lies in their folders.
+
+    A folder in code counts if it is written from the disk's root on, and is none of those that lie
+    there: in code, ``/`` and ``/tmp`` hardly mean the images in them.
+    """
     from vitlab.images import catalogue as datasets
 
     parts: dict[str, str] = {}
     named = {part for text in chosen for part in datasets.several(text)}
-    named |= {text for text in literals if datasets.is_set(text)}
+    named |= {text for text in literals if datasets.is_set(text) or _is_folder(text)}
     for part in sorted(named):
-        if Path(part).is_absolute() and Path(part).is_dir():
-            name = _another(f"images in {Path(part).name}", parts)
-            parts[name] = _images_in(Path(part))
+        folder = root / part  # or the part, where that begins at the disk's root
+        if not datasets.is_set(part) and part.strip("./") and folder.is_dir():
+            name = _another(f"images in {folder.name}", parts)
+            parts[name] = _images_in(folder)
         elif datasets.is_set(part):
             name = datasets.set_name(part)
             subsets = sorted((datasets.manifests_folder() / "subsets").glob(f"{name}-*.txt"))
@@ -701,6 +730,14 @@ def _image_parts(chosen: list[str], literals: list[str]) -> dict[str, str]:
             if datasets.available(name):
                 parts[f"images of {name}"] = _images_in(datasets.path(name))
     return parts
+
+
+def _is_folder(text: str) -> bool:
+    """Whether a text in code is the full path of a folder that is deep enough to be meant."""
+    path = Path(text)
+    with suppress(OSError, ValueError):  # texts that no path can be
+        return path.is_absolute() and len(path.parts) > 2 and path.is_dir()
+    return False
 
 
 def models_of(page: Page) -> list[str]:

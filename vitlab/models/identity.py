@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Mapping
-from enum import Enum
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +17,7 @@ _LIBRARIES = {"builtins", "timm", "torch", "torchvision"}  # known by their vers
 # how attention and gradients are computed, what timm was asked for.
 _IRRELEVANT = {*vars(nn.Module()), "fused_attn", "grad_checkpointing"}
 _IRRELEVANT |= {"pretrained_cfg", "default_cfg", "pretrained_model_args", "_model_args"}
+_IRRELEVANT |= {"attention_bias_cache"}  # LeViT's note of what follows from its weights
 
 
 def fingerprint(net: nn.Module) -> str:
@@ -30,18 +28,17 @@ def fingerprint(net: nn.Module) -> str:
 def configuration(net: nn.Module) -> str:
     """A digest of what the answers depend on beside the network's state; 16 hex digits.
 
-    Every submodule counts with its place, class and attributes (numbers, texts, tensors, functions,
-    and collections of them), so that another activation, pooling or image size is another network.
-    Code of timm, torch and torchvision counts by its name, all other code by what it runs and uses
-    (see `vitlab.values`).
+    Every submodule counts with its place, class and attributes, so that another activation, pooling
+    or image size is another network. Attributes count by all that they hold (see `vitlab.values`),
+    classes of timm, torch and torchvision by their name, all others by their code and what it uses.
+    A network with an attribute that is not understood (a lock, a file) is another one every time.
     """
     saved = net.state_dict()
     parts = [_tensors({k: v for k, v in net.named_buffers() if k not in saved})]
     for place, module in net.named_modules(remove_duplicate=False):
         attributes = {k: v for k, v in sorted(vars(module).items()) if k not in _IRRELEVANT}
         program = getattr(module, "code", "")  # of a scripted or traced module
-        kind: Any = type(module)
-        parts.append(digest(place, _code(kind), _text(attributes), _text(program)))
+        parts.append(digest(place, _code(type(module)), keys.value([attributes, program])))
     return digest(*parts)
 
 
@@ -63,24 +60,6 @@ def _tensors(state: Mapping[str, Tensor]) -> str:
         found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         found.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()[:16]
-
-
-def _text(value: Any) -> str:
-    """A value as text that is the same in every process; of other objects only the class."""
-    if value is None or isinstance(value, str | int | float | Enum | torch.dtype):
-        return repr(value)
-    if isinstance(value, Tensor):
-        return _tensors({"": value})
-    if isinstance(value, Mapping):
-        return _text([*value.items()])
-    if isinstance(value, tuple | list):
-        return f"{type(value).__name__}({', '.join(map(_text, value))})"
-    if isinstance(value, set | frozenset):
-        return f"set({', '.join(sorted(map(_text, value)))})"
-    if isinstance(value, partial):
-        return _text((value.func, value.args, value.keywords))
-    named = inspect.isroutine(value) or inspect.isclass(value)
-    return _code(value if named else value.__class__)
 
 
 def _code(thing: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,17 +90,13 @@ class Model:
     def identity(self) -> list:
         """All that a prediction depends on beside the image and the condition: JSON values.
 
-        Of the network's weights and hooks as they are now, which takes a tenth of a second for a
-        ViT-S, and of all else as it was first asked: networks note things while they are used.
+        Of the network as it is now, which takes a tenth of a second for a ViT-S.
         """
         scale = [list(map(float, self.config[k])) for k in ("mean", "std")]
         preprocessing = [list(self.geometry), scale]
-        network = [self.weights, fingerprint(self.net), hooked(self.net), self._configuration]
+        net = self.net
+        network = [self.weights, fingerprint(net), hooked(net), configuration(net)]
         return [self.name, *network, self.precision, *preprocessing, self.classes]
-
-    @cached_property
-    def _configuration(self) -> str:
-        return configuration(self.net)
 
     @property
     def device(self) -> str:
