@@ -167,7 +167,8 @@ def test_without_a_group_that_is_needed_no_check_counts(page):
 
 
 def test_models_that_cannot_be_used_are_told(page, capsys):
-    with pytest.raises(ValueError, match="no model of 'mini/cnn-0' can be used on this page"):
+    said = r"no model of 'mini/cnn-0' can be used on this page \(mini/cnn-0: no class token\)"
+    with pytest.raises(ValueError, match=said):
         lab.Lab("99-page", {"models": "mini/cnn-0", "out": str(page().out)}, "class token")
     assert "left out: mini/cnn-0 (no class token)" in capsys.readouterr().out
 

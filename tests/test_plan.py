@@ -3,6 +3,7 @@ import math
 import pytest
 import timm
 import torch
+from conftest import photograph
 
 from vitlab import cli, models, once
 from vitlab.book import build, pages, plan
@@ -106,3 +107,19 @@ def _without_weights(create):
         return create(name, pretrained=False, **options)
 
     return checked
+
+
+def test_a_plan_knows_a_readers_folder(root, tmp_path, monkeypatch, capsys):
+    """It counts the images that are there, and refuses what a build would refuse."""
+    for name in ("goldfish/a.png", "goldfish/b.png", "tabby/a.png"):
+        photograph(tmp_path / name, 1)
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(plan, "measured_flops", lambda: 1e9)
+    asked = ["plan", "16-lesions", "--profile", "mini", "-p", f"images={tmp_path}"]
+    assert cli.main(asked) == 0
+    [row] = [line for line in capsys.readouterr().out.splitlines() if "16-lesions" in line]
+    assert " 3 " in row
+    assert "200" not in row
+    (tmp_path / "tabby").rename(tmp_path / "tabbby")
+    assert cli.main(asked) == 2
+    assert "tabbby" in capsys.readouterr().err

@@ -128,6 +128,7 @@ def _plan(given: argparse.Namespace) -> int:
     root, parameters = pages.find_root(), _parameters(given)
     profile = given.profile or pages.largest_profile(root, given.pages)
     chosen = pages.choose(root, given.pages, parameters, profile)
+    pages.check(chosen, sets=False)
     built = build.place(root, given.pages, parameters, profile)
     print(plan.text(chosen, built, counted=root / "build" / "operations.json"))
     return 0

@@ -187,11 +187,14 @@ class Lab:
         self.edition = self._edition(loaded)
         self.mini, self.imagenet = self.edition == "mini", self.edition == "imagenet"
         if "models" in self.given:
-            self.models = self.able(need, [change(net) for net in loaded])
+            changed = [change(net) for net in loaded]
+            self.models = self.able(need, changed)
             if not self.models:
+                why = [f"{n}: {reason}" for n, reason in self._lacks(need, changed).items()]
                 raise ValueError(
-                    f"no model of {self.given['models']!r} can be used on this page; give models= "
-                    "and images= that go together, e.g. models=efficientnet-lite0 for photographs"
+                    f"no model of {self.given['models']!r} can be used on this page "
+                    f"({'; '.join(why[:3])}{'; ...' if len(why) > 3 else ''}); give models= and "
+                    "images= that go together, e.g. models=efficientnet-lite0 for photographs"
                 )
             self.size = self.models[0].size
             self.side = cells_along(self.size)
@@ -239,12 +242,21 @@ class Lab:
         images: that a model must decide about, if it is decisions that are needed; the page's set
             if None.
         """
+        why = self._lacks(need, among, images)
+        for name, reason in why.items():
+            print(f"left out: {name} ({reason})")
+        return [net for net in among if net.name not in why]
+
+    def _lacks(
+        self,
+        need: str | Callable[[Model], str],
+        among: Sequence[Model],
+        images: Images | None = None,
+    ) -> dict[str, str]:
+        """Why some models cannot be used, by their names."""
         images = images or self.__dict__.get("images")
         why = {n.name: why_not(n, need(n) if callable(need) else need, images) for n in among}
-        for name, reason in why.items():
-            if reason:
-                print(f"left out: {name} ({reason})")
-        return [net for net in among if not why[net.name]]
+        return {name: reason for name, reason in why.items() if reason}
 
     def named(self, part: str, group: str) -> str:
         """The model that a claim is about, by a part of its name; its group where it is not run."""

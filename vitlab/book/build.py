@@ -139,9 +139,9 @@ def build(
             write_json(base / "ledger.json", records)
             counts = {v: sum(r["verdict"] == v for r in records) for v in claims.VERDICTS}
             print(f"ledger: {', '.join(f'{n} {v}' for v, n in counts.items())}")
-            if not site:
+            if not site and any(states.values()):
                 print(f"results: {(base / 'pages').relative_to(root)}/PAGE")
-            else:
+            if site:
                 with calling(**_names(records) if parameters else {}):
                     _site(root, base, states, records, kept, settings, pdf)
         except Exception as error:  # told last, after its causes
@@ -242,9 +242,11 @@ def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: s
     ]
     for result, folder in zip(results, folders, strict=True):
         page = result.page
-        print(f"{page.name}: {'running, ' + result.reason if result.reason else 'up to date'}")
-        if not result.reason:
-            _refresh_prose(page, folder)
+        if result.reason:
+            print(f"{page.name}: running, {result.reason}")
+        else:
+            anew = _refresh_prose(page, folder)
+            print(f"{page.name}: {'text refreshed, nothing run again' if anew else 'up to date'}")
             clear(folder / "failure.json")
     stale = [r for r in results if r.reason]
     # Once, before any page runs beside another, whose folder would be in the way.
@@ -402,10 +404,11 @@ def _environment(root: Path, threads: int, scheduler: str) -> dict[str, str]:
     }
 
 
-def _refresh_prose(page: Page, folder: Path) -> None:
+def _refresh_prose(page: Page, folder: Path) -> bool:
     """Take over changed text and comments of a page whose code is what was run: outputs stay.
 
-    The code cells are the same and in the same order, or the page would be run again.
+    Returns whether there were any. The code cells are the same and in the same order, or the page
+    would be run again.
     """
     ran = nbformat.read(folder / "page.ipynb", as_version=4)
     code = [c for c in ran.cells if c.cell_type == "code" and not _injected(c)]
@@ -418,14 +421,15 @@ def _refresh_prose(page: Page, folder: Path) -> None:
         cells.append(cell)
         if "parameters" in cell.metadata.get("tags", []):
             cells += filter(_injected, ran.cells)
-    if list(map(_shown, cells)) != list(map(_shown, ran.cells)):
+    changed = list(map(_shown, cells)) != list(map(_shown, ran.cells))
+    if changed:
         ran.cells = cells
         with_text = folder / "page.ipynb"
         write_text(with_text, nbformat.writes(ran) + "\n")
         state = _state(folder)
         state["files"]["page.ipynb"] = sha256(with_text)
         write_json(folder / "state.json", sealed(state))
-        print(f"{page.name}: text refreshed, nothing run again")
+    return changed
 
 
 def _injected(cell: nbformat.NotebookNode) -> bool:

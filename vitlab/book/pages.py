@@ -756,8 +756,10 @@ def models_of(page: Page) -> list[str]:
         raise PageError(f"{page.name}: models: {error}") from None
 
 
-def check(pages: list[Page]) -> None:
+def check(pages: list[Page], sets: bool = True) -> None:
     """Let a wrong model name or image folder fail here, before any page is run.
+
+    sets: whether image sets have to be here, or such that they can be fetched.
 
     A damaged file of the book's own, such as the zoo's index, is told by the pages that read it.
 
@@ -778,7 +780,8 @@ def check(pages: list[Page]) -> None:
         try:
             for images in datasets.several(where):
                 if datasets.is_set(images):
-                    datasets.check(images)
+                    if sets:
+                        datasets.check(images)
                 elif images != "stimuli":
                     read(images, n=1)
         except (ValueError, OSError) as error:

@@ -19,6 +19,7 @@ from vitlab import models, once
 from vitlab.book import build
 from vitlab.book.pages import Page, models_of
 from vitlab.images import catalogue as datasets
+from vitlab.images.folders import is_image
 
 # What a free Colab GPU (NVIDIA T4, 8.1 TFLOP/s on paper) sustains in 32 bit on such networks.
 # An assumption, not a measurement of this project: expect the hours to be off by a factor of two.
@@ -86,7 +87,8 @@ def table(pages: list[Page], here: float, built: Path | None = None) -> pd.DataF
     for page in pages:
         settings = page.settings
         chosen = models_of(page)
-        images, n = str(settings.get("images", "stimuli")), int(settings.get("n_images", 0))
+        images = str(settings.get("images", "stimuli"))
+        n = min(int(settings.get("n_images", 0)), _here(images))
         each = n * int(settings.get("passes", 1))
         counted = {name: flops(name) for name in chosen}
         work = each * sum(math.nan if f is None else f for f in counted.values())
@@ -105,6 +107,14 @@ def table(pages: list[Page], here: float, built: Path | None = None) -> pd.DataF
             }
         )
     return pd.DataFrame(rows)
+
+
+def _here(images: str) -> float:
+    """How many files of images a folder holds, or the largest of some; of a set, no limit."""
+    parts = datasets.several(images)
+    if any(datasets.is_set(part) or not Path(part).is_dir() for part in parts):
+        return math.inf
+    return max(sum(map(is_image, datasets.files(Path(part)))) for part in parts)
 
 
 def _shortened(images: str) -> str:
