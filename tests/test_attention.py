@@ -267,3 +267,48 @@ def test_what_is_no_map_mask_or_class_is_refused(stack):
     ]:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+CALLS = [
+    attention.rollout,
+    attention.token_attention,
+    features.class_attention,
+    features.block_attention,
+    features.block_tokens,
+    features.pooled,
+    attention.grad_cam,
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_of_no_images_or_none_at_a_time_nothing_is_asked(call, vit, stack):
+    net = load("mini/cnn-0", "cpu") if call is attention.grad_cam else vit
+    with pytest.raises(ValueError, match="0 images, batch_size=64: give one image or more"):
+        call(net, stack[:0])
+    for size in (0, -1):
+        with pytest.raises(ValueError, match=f"images, batch_size={size}: .* of 1 or more"):
+            call(net, stack, batch_size=size)
+
+
+def test_grad_cam_takes_square_pixels_of_other_sizes():
+    cnn = load("mini/cnn-0", "cpu")
+    small, large = (attention.grad_cam(cnn, torch.rand(2, 3, s, s)) for s in (32, 128))
+    assert small.shape == (2, 1, 1)
+    assert large.shape == (2, 4, 4)
+    with pytest.raises(ValueError, match=r"not a square map .* and square pixels"):
+        attention.grad_cam(cnn, torch.rand(2, 3, 64, 32))
+
+
+def test_classes_are_whole_numbers(stack):
+    with pytest.raises(ValueError, match=r"6 images need as many classes, long, got torch.float32"):
+        attention.grad_cam(load("mini/cnn-0", "cpu"), stack, torch.zeros(6))
+
+
+def test_a_mass_is_a_share_and_a_map_is_finite():
+    for mass in (80, -1, float("nan")):
+        with pytest.raises(ValueError, match=f"a share is 0 to 1, not per cent; got {mass}"):
+            attention.area_of_mass(torch.ones(1, 2, 2), mass)
+    endless = torch.tensor([[[float("inf"), 1.0], [1, 1]]])
+    for call in (attention.area_of_mass, attention.mass_mask):
+        with pytest.raises(ValueError, match="nor infinity"):
+            call(endless)

@@ -1,5 +1,7 @@
 """Calibration and rejection against scikit-learn, scipy, loops and closed forms."""
 
+import warnings
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -279,3 +281,66 @@ def test_a_tau_lies_in_its_interval_though_resamples_are_noisier():
     for seed in range(10):
         tau = calibration.agreement({"a": nets(seed, 300, 0.03)}, resamples=40)
         assert tau.interval.low <= tau.value <= tau.interval.high
+
+
+# --- what is no confidence, or no answer ----------------------------------------------------------
+
+ADAPTIVE = partial(calibration.ece, adaptive=True)
+BY_BINS = [calibration.ece, ADAPTIVE, calibration.squared]
+ALL = [*BY_BINS, calibration.prr, calibration.rejection_curve]
+
+
+@pytest.mark.parametrize("measure", ALL)
+def test_confidences_of_nan_and_answers_that_do_not_fit_are_refused(measure):
+    confidence, right = answers(50)
+    spoilt = np.where(np.arange(50) == 3, np.nan, confidence)
+    grid = confidence.reshape(10, 5), right.reshape(10, 5)
+    for wrong, message in [
+        ((spoilt, right), "1 of 50 scores are NaN"),
+        ((confidence, right[:1]), "50 confidences, but 1 answers"),
+        ((confidence, np.arange(50) % 10), r"right \(1\) or wrong \(0\), got 2"),
+        ((confidence, np.full(50, 0.5)), "got 0.5"),
+        (grid, r"not \[10, 5\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            measure(wrong)
+
+
+@pytest.mark.parametrize("measure", BY_BINS)
+def test_per_cent_and_logits_are_no_confidences(measure):
+    confidence, right = answers(50)
+    for wrong, message in [(100 * confidence, "to 9"), (np.log(confidence), "go from -2.*to -0")]:
+        with pytest.raises(ValueError, match=rf"in \[0, 1\], these .*{message}.*softmax"):
+            measure((wrong, right))
+    above = confidence / confidence.max() * (1 + 1e-6)  # as a float32 softmax may end
+    assert measure((above, right)).value == pytest.approx(
+        measure((above.clip(0, 1), right)).value, abs=1e-5
+    )
+    for bins in (0, -3):
+        with pytest.raises(ValueError, match=f"one bin or more, got bins={bins}"):
+            measure((confidence, right), bins=bins)
+
+
+def test_rejection_knows_order_alone():
+    confidence, right = answers(50)
+    same = calibration.prr((np.log(confidence), right))
+    assert same.value == calibration.prr((confidence, right)).value
+
+
+def test_of_no_answers_there_is_no_number():
+    none = np.zeros(0), np.zeros(0, bool)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy's, of a mean of nothing
+        for measure in (*BY_BINS, calibration.prr):
+            assert np.isnan(measure(none).value)
+    with pytest.raises(ValueError, match="one answer or more"):
+        calibration.rejection_curve(none)
+
+
+def test_agreement_names_what_it_does_not_know():
+    sets = {"set": {m: answers(50, seed) for seed, m in enumerate("abc")}}
+    with pytest.raises(ValueError, match=r"unknown measure 'ECE'.*low ECE"):
+        calibration.agreement(sets, first="ECE")
+    sets["set"]["b"] = answers(20)
+    with pytest.raises(ValueError, match="the same images of set; here a 50, b 20, c 50"):
+        calibration.agreement(sets)

@@ -211,6 +211,7 @@ def test_sizes_that_cannot_be_done_are_refused(maker, more, fits, does_not, mess
         (patchdrop.salient, {"levels": [1.1]}, r"level 1\.1 is outside 0\.\.1"),
         (patchdrop.salient, {"saliency": -SALIENCY}, "no negative values"),
         (patchdrop.salient, {"saliency": SALIENCY * float("nan")}, "nor NaN"),
+        (patchdrop.salient, {"saliency": SALIENCY + float("inf")}, "nor infinity"),
         (shuffle.random, {"grids": [(0, 4)]}, "at least one row"),
         (shuffle.random, {"draws": 0}, "got draws=0"),
         (cutout.random, {"factors": [0.2, -0.1]}, r"factor -0\.1 is outside 0\.\.1"),
@@ -225,6 +226,7 @@ def test_sizes_that_cannot_be_done_are_refused(maker, more, fits, does_not, mess
         ),
         (corruptions.conditions, {"severities": [6]}, "got 6"),
         (fourier.conditions, {"norm": 0}, "norm must be positive"),
+        (fourier.conditions, {"norm": float("inf")}, "positive and finite, got inf"),
         (fourier.assigned, {"norm": -1.0}, "norm must be positive"),
     ],
 )

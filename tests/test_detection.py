@@ -107,3 +107,49 @@ def test_the_kth_neighbour_is_scikit_learns():
     assert detection.nearest(features, reference, 3) == pytest.approx(-distance[:, -1])
     with pytest.raises(ValueError, match="the 5-th nearest of 3 reference images"):
         detection.nearest(features, reference[:3])
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_there_is_no_zeroth_neighbour(k):
+    with pytest.raises(ValueError, match=f"the {k}-th nearest of 6 reference images"):
+        detection.nearest(np.ones((3, 4)), np.eye(6, 4) + 1, k)
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf, 0])
+@pytest.mark.parametrize("which", [0, 1])
+def test_features_without_direction_have_no_neighbours(spoilt, which):
+    both = [np.ones((3, 4)), np.ones((9, 4))]
+    both[which][1] = spoilt
+    with pytest.raises(ValueError, match="no direction"):
+        detection.nearest(*both, 2)
+
+
+MEASURES = [detection.aupr, detection.auroc, detection.fpr95, detection.placements]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_score_of_nan_ranks_nowhere(measure):
+    inside, outside = drawn(6)
+    spoilt = np.where(np.arange(60) == 3, np.nan, inside)
+    for pair in ((spoilt, outside), (outside, spoilt)):
+        with pytest.raises(ValueError, match="1 of 60 scores are NaN"):
+            measure(*pair)
+    with pytest.raises(ValueError, match=r"one for each image, not \[6, 10\]"):
+        measure(inside.reshape(6, 10), outside)
+
+
+@pytest.mark.parametrize("measure", MEASURES[:3])
+def test_without_images_of_both_kinds_nothing_is_detected(measure):
+    for sizes in ((0, 5), (5, 0), (0, 0)):
+        assert np.isnan(measure(*map(np.ones, sizes)))
+    known, unknown = placements(np.ones(3), np.ones(0))
+    assert np.isnan(known).all()
+    assert unknown.shape == (0,)
+    if measure is not detection.fpr95:
+        assert np.isnan(measure(np.ones(3), np.ones(0), np.ones((2, 3)))).tolist() == [True] * 2
+
+
+@pytest.mark.parametrize("group", [group_auroc, detection.group_aupr])
+def test_a_group_of_no_models_has_no_mean(group):
+    with pytest.raises(ValueError, match="one model or more"):
+        group({"a": drawn(7)}, [])

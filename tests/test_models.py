@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 from vitlab import images, models
 from vitlab.inside import tokens as features
 from vitlab.inside.temperature import tempered
-from vitlab.models import Model, ModelError, hub, identity, taxonomy, zoos
+from vitlab.models import Model, ModelError, hub, identity, taxonomy, wrapping, zoos
 from vitlab.models.restrict import by_size
 from vitlab.training import index, loop
 from vitlab.training.recipe import recipes
@@ -946,6 +946,35 @@ def test_an_answer_that_is_random_or_depends_on_the_batch_is_refused(behind, mes
     with pytest.raises(ModelError, match=message):
         models.wrap(Head(behind), CLASSIC, "mine")
     assert models.wrap(Head(torch.nn.BatchNorm1d(1000)), CLASSIC, "mine").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("behind", "message"),
+    [
+        (lambda y: y - y.mean(0) if len(y) > 8 else y, "depends on the others of its batch"),
+        (lambda y: y + torch.randn_like(y) if len(y) > 2 else y, "mine is random"),
+        (lambda y: torch.cat([y[:2], torch.randn_like(y[2:])]), "mine is random"),
+    ],
+)
+def test_what_begins_in_larger_batches_is_seen(behind, message):
+    with pytest.raises(ModelError, match=message):
+        models.wrap(Head(Calls(behind)), CLASSIC, "mine")
+
+
+@pytest.mark.parametrize(("size", "at_once"), [(32, 16), (224, 16), (384, 5), (1024, 3)])
+def test_steadiness_is_asked_of_less_than_a_batch(size, at_once):
+    asked = []
+
+    def seen(y):
+        asked.append(len(y))
+        return y
+
+    config = {**models.MINI_CONFIG, "input_size": (3, size, size)}
+    wrapping.check_steady(
+        Model("mine", Head(Calls(seen)).eval(), "CNN", "imagenet", "w", config=config)
+    )
+    assert max(asked) == at_once
+    assert sum(asked) <= 19
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -109,3 +109,11 @@ def test_a_mask_that_would_drop_nothing_or_no_grey_is_refused(wrong):
         patchdrop.drop(torch.rand(1, 3, 64, 64), torch.ones(1, 8, 8, dtype=torch.bool), **wrong)
     with pytest.raises(ValueError, match="7 x 7 cells do not divide 64 x 64"):
         patchdrop.drop(torch.rand(1, 3, 64, 64), torch.ones(1, 7, 7, dtype=torch.bool))
+
+
+def test_a_map_of_infinity_has_no_top_cells():
+    maps = torch.tensor([[[float("inf"), 1.0], [1, 1]]])
+    with pytest.raises(ValueError, match="nor infinity"):
+        patchdrop.top_cells(maps, 0.5)
+    with pytest.raises(ValueError, match="a share is 0 to 1, not per cent; got 50"):
+        patchdrop.top_cells(torch.ones(1, 2, 2), 50)

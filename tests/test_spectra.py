@@ -46,3 +46,27 @@ def test_rings_hold_all_energy_and_grow_with_frequency():
     lowest[0, 0] = highest[31, 31] = 1
     assert spectra.radial_curve(lowest)[0] == 1
     assert spectra.radial_curve(highest)[-1] == 1
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        spectra.spectral_entropy,
+        lambda maps: spectra.share_outside_low(maps, 4),
+        lambda maps: spectra.radial_curve(maps.reshape(-1, 4, 4)),
+    ],
+)
+def test_energy_is_not_negative(of):
+    maps = np.random.default_rng(0).random((2, 16))
+    spoilt = maps.copy()
+    spoilt[1, 5] = -0.25
+    for wrong in (-maps, spoilt):
+        with pytest.raises(ValueError, match="not negative, these maps go down to -"):
+            of(wrong)
+    maps[:, 5] = -1e-16  # what rounding leaves of a mean less its only part
+    assert np.isfinite(of(maps)).all()
+
+
+def test_one_perturbation_alone_is_no_stack():
+    with pytest.raises(ValueError, match=r"\[B, 3, h, w\], not \[3, 8, 8\]"):
+        spectra.energy(torch.rand(3, 8, 8))

@@ -84,3 +84,27 @@ def test_one_frame_is_no_sequence():
     ]:
         with pytest.raises(ValueError, match="two frames or more, got 1"):
             measure(frames)
+
+
+@pytest.mark.parametrize("measure", [stability.flip_probability, stability.top5_distance])
+def test_nan_is_no_class(measure):
+    frames = np.array([[1, 2], [np.nan, 2], [3, 4]])
+    with pytest.raises(ValueError, match="got NaN"):
+        measure(frames)
+
+
+def test_lists_are_of_the_five_best_each_once():
+    ten = np.stack([np.arange(10), np.arange(10)[::-1]])
+    with pytest.raises(ValueError, match=r"1 to 5 best classes, got 10; give best\[\.\.\., :5\]"):
+        stability.top5_distance(ten)
+    assert stability.top5_distance(ten[:, :5]) == 15
+    for wrong, message in [
+        (ten[:, :0], "got 0"),
+        (ten * 0, "got 10"),
+        (ten[:, :5] * 0, "a class twice"),
+        (ten[0], r"\[\.\.\., frames, classes\], got \[10\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            stability.top5_distance(wrong)
+    with pytest.raises(ValueError, match=r"asked of \[\.\.\., frames\], got \[\]"):
+        stability.flip_probability(np.array(3))

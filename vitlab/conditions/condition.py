@@ -16,6 +16,8 @@ class Batch:
 
     pixels: float [B, 3, h, w] in [0, 1]; ids: their stable names; index: long [B], their places in
     the image set; masks: the objects, float [B, h, w] in [0, 1], labels: long [B], where known.
+
+    Nothing is checked here, for each batch of a run is one: `check_pixels` tells pixels beyond.
     """
 
     pixels: Tensor
@@ -29,7 +31,8 @@ class Batch:
 class Condition:
     """One column of an experiment: what is done, how much of it (`level`), which random draw.
 
-    apply: batch -> pixels, float [B, 3, h, w] in [0, 1].
+    apply: batch -> pixels, float [B, 3, h, w] in [0, 1]. The engine looks at what it gives; called
+        directly it takes the batch's pixels to be in [0, 1], and 0 to 255 or NaN pass unseen.
     check: called with the pixels' side before anything is computed; raises ValueError if the
         condition cannot be applied at that size.
     key: whatever else the outcome depends on (seed, a saliency map's fingerprint...), apart from

@@ -79,8 +79,8 @@ def conditions(chosen: Sequence[Frequency], norm: float, seed: int = 0) -> list[
 
     norm: L2 norm per channel; it is the conditions' level. Their names are those of `name`.
 
-    Raises ValueError for a norm that is not positive; the conditions raise it for a frequency that
-    the images do not have.
+    Raises ValueError for a norm that is not positive and finite; the conditions raise it for a
+    frequency that the images do not have.
     """
     _check_norm(norm)
     check_seed(seed)
@@ -190,8 +190,8 @@ def heat_map(
 
 
 def _check_norm(norm: float) -> None:
-    if not norm > 0:
-        raise ValueError(f"norm must be positive, got {norm}")
+    if not 0 < norm < np.inf:
+        raise ValueError(f"norm must be positive and finite, got {norm}")
 
 
 def _check_frequency(frequency: Frequency, size: int) -> None:

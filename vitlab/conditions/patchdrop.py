@@ -6,6 +6,7 @@ dropped at a level is ``floor(level * cells)``, as in the paper's released code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -73,18 +74,23 @@ def _turns(cells: int, *key: object) -> np.ndarray:
     return turns
 
 
+def check_maps(maps: Tensor, share: float = 0) -> None:
+    """Raises ValueError for maps with negative values, NaN or infinity, a share outside 0..1."""
+    if not ((maps >= 0) & (maps < math.inf)).all():
+        raise ValueError("a map has no negative values nor NaN nor infinity")
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share is 0 to 1, not per cent; got {share}")
+
+
 def top_cells(saliency: Tensor, share: float) -> Tensor:
     """The smallest set of cells that holds a share of the saliency: bool, same shape.
 
     saliency: non-negative float [B, rows, columns]. As in the released code, cells are taken whose
     cumulated saliency in ascending order exceeds ``1 - share`` of the total.
 
-    Raises ValueError for negative saliency, NaN, and a share outside 0..1.
+    Raises ValueError for negative saliency, NaN, infinity, and a share outside 0..1.
     """
-    if not (saliency >= 0).all() or not 0 <= share <= 1:
-        raise ValueError(
-            f"a map has no negative values nor NaN, and a share is 0 to 1; got {share}"
-        )
+    check_maps(saliency, share)
     flat = saliency.flatten(1).double()
     flat = flat / flat.sum(1, keepdim=True).clamp_min(1e-12)
     ascending, order = flat.sort(dim=1, stable=True)
@@ -151,11 +157,10 @@ def salient(
     saliency: float [n images, rows, columns], in the image set's order.
     keep: drop the rest instead (the paper's non-salient PatchDrop).
 
-    Raises ValueError for a level outside 0..1 and for a map with negative values or NaN.
+    Raises ValueError for a level outside 0..1 and for a map with negative values, NaN or infinity.
     """
     _check_levels(levels)
-    if not (saliency >= 0).all():
-        raise ValueError("a saliency map has no negative values, nor NaN")
+    check_maps(saliency)
     grid = (int(saliency.shape[1]), int(saliency.shape[2]))
 
     def condition(level: float) -> Condition:

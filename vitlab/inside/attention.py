@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vitlab.conditions.patchdrop import top_cells
+from vitlab.conditions.patchdrop import check_maps, top_cells
 from vitlab.files import nearest
-from vitlab.inside.tokens import finite, prepared, require, watched, why_not
+from vitlab.inside.tokens import finite, in_batches, prepared, require, watched, why_not
 from vitlab.models.model import Model
 
 
@@ -36,7 +36,7 @@ def token_attention(model: Model, stack: Tensor, token: int = 0, batch_size: int
         )
     maps = []
     with watched([model.net.blocks[-1].attn]) as seen:
-        for pixels in stack.split(batch_size):
+        for pixels in in_batches(stack, batch_size):
             model.net.forward_features(prepared(model, pixels))
             maps.append(finite(model, seen.pop()[:, :, token, prefix:]))
     return torch.cat(maps).unflatten(-1, model.net.patch_embed.grid_size)
@@ -55,7 +55,7 @@ def rollout(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor:
     require(model, "attention")
     maps = []
     with watched([block.attn for block in model.net.blocks]) as seen:
-        for pixels in stack.split(batch_size):
+        for pixels in in_batches(stack, batch_size):
             model.net.forward_features(prepared(model, pixels))
             # From the end: only the class token's row of the product is needed.
             row = None
@@ -81,6 +81,8 @@ def grad_cam(
 
     Channels are weighted by the mean gradient of a class's logit, summed, and cut at zero.
 
+    stack: a CNN takes other square sizes than its own, too; its map has more or fewer cells then,
+        and objects are of other sizes than those that it was trained on.
     classes: which of the model's own classes, long [n]; the predicted ones if None.
     layer: the module whose output is the map, e.g. "layer3"; the last map if empty (that of
         the mini CNN has 2 x 2 cells).
@@ -97,16 +99,16 @@ def grad_cam(
     modules = dict(model.net.named_modules())
     if layer and layer not in modules:
         raise ValueError(f"{model.name} has no layer {layer!r}{nearest(layer, list(modules))}")
-    if classes is not None and classes.shape != (len(stack),):
-        raise ValueError(f"{len(stack)} images need as many classes, got {[*classes.shape]}")
+    if classes is not None and (classes.shape != (len(stack),) or classes.is_floating_point()):
+        got = f"{classes.dtype} {[*classes.shape]}"
+        raise ValueError(f"{len(stack)} images need as many classes, long, got {got}")
     maps = []
-    for first in range(0, len(stack), batch_size):
-        part = slice(first, first + batch_size)
-        features, logits = _features_and_logits(
-            model, stack[part], modules[layer] if layer else None
-        )
+    parts = in_batches(stack, batch_size)
+    asked = [None] * len(parts) if classes is None else classes.split(batch_size)
+    for pixels, wanted in zip(parts, asked, strict=True):
+        features, logits = _features_and_logits(model, pixels, modules[layer] if layer else None)
         finite(model, logits.detach())
-        chosen = logits.argmax(1) if classes is None else classes[part].to(logits.device)
+        chosen = logits.argmax(1) if wanted is None else wanted.to(logits.device)
         if not 0 <= int(chosen.min()) <= int(chosen.max()) < logits.shape[1]:
             ends = f"{int(chosen.min())} to {int(chosen.max())}"
             raise ValueError(f"classes go from {ends}, {model.name} has {logits.shape[1]}")
@@ -140,8 +142,8 @@ def _features_and_logits(
         square = features.ndim == 4 and (sides[1] == sides[2] or sides[0] == sides[1])
         if not square or (layer is None and net.num_features not in sides):
             raise ValueError(
-                f"{model.name}: its features are {tuple(features.shape[1:])}, not a map of "
-                "(channels, rows, columns); give a CNN, e.g. mini/cnn-0"
+                f"{model.name}: its features are {tuple(features.shape[1:])}, not a square map of "
+                "(channels, rows, columns); give a CNN, e.g. mini/cnn-0, and square pixels"
             )
         kept.append(features.detach().requires_grad_(True))
         return kept[-1].clone()  # an in-place activation may follow
@@ -226,10 +228,10 @@ def area_of_mass(maps: Tensor, mass: float = 0.8) -> Tensor:
     >>> area_of_mass(torch.ones(1, 2, 2))
     tensor([0.8000])
 
-    A map of zeros has no such region: NaN. Raises ValueError for negative values and NaN.
+    A map of zeros has no such region: NaN. Raises ValueError for negative values, NaN, infinity,
+    and a mass outside 0..1.
     """
-    if not (maps >= 0).all():
-        raise ValueError("a map has no negative values nor NaN")
+    check_maps(maps, mass)
     shares = (maps / maps.sum((1, 2), keepdim=True)).flatten(1).sort(1, descending=True).values
     before = shares.cumsum(1) - shares
     return ((mass - before) / shares.clamp_min(1e-12)).clamp(0, 1).mean(1)

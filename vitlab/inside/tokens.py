@@ -1,9 +1,9 @@
 """Frozen features: class tokens of all blocks, pooled features, attention from the class token.
 
 A stack holds pixels in [0, 1] before normalisation, float [n, 3, size, size]; what takes one raises
-ValueError where it goes beyond, and where a model returns NaN or infinity. Not every model has all
-of these features; `why_not` says what one lacks. All is computed in float32, on the model's device,
-and handed back on the CPU.
+ValueError where it goes beyond or holds no image, for a batch_size below 1, and where a model
+returns NaN or infinity. Not every model has all of these features; `why_not` says what one lacks.
+All is computed in float32, on the model's device, and handed back on the CPU.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def block_tokens(model: Model, stack: Tensor, batch_size: int = 64) -> Tokens:
     behind = isinstance(getattr(model.net, "norm", None), nn.Identity)
     behind = behind and getattr(model.net, "global_pool", "token") != "token"
     norm = getattr(model.net, "fc_norm", nn.Identity()) if behind else nn.Identity()
-    for pixels in stack.split(batch_size):
+    for pixels in in_batches(stack, batch_size):
         blocks = model.net.forward_intermediates(
             prepared(model, pixels),
             norm=True,
@@ -163,7 +163,7 @@ def pooled(model: Model, stack: Tensor, batch_size: int = 64) -> Tensor:
     """
     require(model, "features")
     found = []
-    for pixels in stack.split(batch_size):
+    for pixels in in_batches(stack, batch_size):
         features = model.net.forward_features(prepared(model, pixels))
         found.append(finite(model, model.net.forward_head(features, pre_logits=True)))
     return torch.cat(found)
@@ -197,7 +197,7 @@ def _class_attention(model: Model, stack: Tensor, blocks: nn.Module, batch_size:
 
     maps = []
     with watched([block.attn for block in blocks], row) as seen:  # type: ignore[attr-defined]
-        for pixels in stack.split(batch_size):
+        for pixels in in_batches(stack, batch_size):
             model.net.forward_features(prepared(model, pixels))
             maps.append(finite(model, torch.stack(seen, 1)))
             seen.clear()
@@ -227,6 +227,16 @@ def watched(
         for layer, hook, was in zip(layers, hooks, fused, strict=True):
             hook.remove()
             layer.fused_attn = was
+
+
+def in_batches(stack: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """A stack's images, so many at a time. Raises ValueError for none, and for none at a time."""
+    if not len(stack) or batch_size < 1:
+        raise ValueError(
+            f"{len(stack)} images, batch_size={batch_size}: give one image or more, and a "
+            "batch_size of 1 or more"
+        )
+    return stack.split(batch_size)
 
 
 def prepared(model: Model, pixels: Tensor) -> Tensor:

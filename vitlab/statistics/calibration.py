@@ -15,25 +15,60 @@ from itertools import product
 import numpy as np
 from scipy.special import ndtr
 
+from vitlab.files import nearest
 from vitlab.rng import generator
-from vitlab.statistics.detection import auroc, placements
+from vitlab.statistics.detection import auroc, ordered, placements
 from vitlab.statistics.interval import LEVEL, Interval
 from vitlab.statistics.quantity import Quantity, function, pseudo, stated
 
 BINS = 15
+MEASURES = ("low ECE", "PRR")
 Answered = tuple[np.ndarray, np.ndarray]  # confidence, float [n], and whether right, [n]
 
 
+def _shares(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Confidences as float [n]. Raises ValueError for what `bins` bins of 0 to 1 cannot hold."""
+    [found] = ordered(np.asarray(confidence, float))
+    if bins < 1:
+        raise ValueError(f"there is one bin or more, got bins={bins}")
+    # A softmax summed over a category's classes may end a little above 1.
+    if len(found) and not -1e-4 <= found.min() <= found.max() <= 1 + 1e-4:
+        raise ValueError(
+            f"confidences are in [0, 1], these go from {found.min():g} to {found.max():g}; give "
+            "probabilities: logits through softmax, per cent divided by 100"
+        )
+    return found
+
+
+def _told(answered: Answered) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences, whatever their scale, and whether right, bool: [n] each.
+
+    Raises ValueError for NaN, for lengths that differ and for what does not say right or wrong.
+    """
+    confidence, right = ordered(*(np.asarray(one, float) for one in answered))
+    if len(confidence) != len(right):
+        raise ValueError(f"{len(confidence)} confidences, but {len(right)} answers right or wrong")
+    if not np.isin(right, (0, 1)).all():
+        odd = right[~np.isin(right, (0, 1))][0]
+        raise ValueError(f"an answer is right (1) or wrong (0), got {odd:g}; prediction == label")
+    return confidence, right.astype(bool)
+
+
 def equal_width(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """The bin of each confidence among equally wide ones, open below: int [n] in 0..bins - 1."""
-    return np.clip(np.ceil(np.asarray(confidence, float) * bins).astype(int) - 1, 0, bins - 1)
+    """The bin of each confidence among equally wide ones, open below: int [n] in 0..bins - 1.
+
+    Raises ValueError for confidences outside 0..1 or NaN, and for no bins.
+    """
+    return np.clip(np.ceil(_shares(confidence, bins) * bins).astype(int) - 1, 0, bins - 1)
 
 
 def equal_mass(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
     """The bin of each confidence among equally full ones: int [n] in 0..bins - 1.
 
-    Equal confidences share a bin, so bins are as full as ties allow.
+    Equal confidences share a bin, so bins are as full as ties allow. Raises ValueError as
+    `equal_width` does.
     """
+    confidence = _shares(confidence, bins)
     ranks = np.searchsorted(np.sort(confidence), confidence)  # how many are lower
     return ranks * bins // len(ranks)
 
@@ -50,6 +85,9 @@ def ece(
     the interval reaches down by as much. See `squared`. What an image adds is its derivative, so a
     bin's gap keeps its sign when an image is left out. In simulated worlds the interval of a
     difference of two covers .95 to 1.
+
+    Raises ValueError for confidences outside 0..1 or NaN, another number of answers than of
+    confidences, answers that are neither right nor wrong, and no bins.
     """
     gaps = _gaps(answered, adaptive, bins)
     means = gaps.mean(0)
@@ -80,7 +118,7 @@ def _raised(gaps: np.ndarray, confidence: np.ndarray) -> float:
 
 def _gaps(answered: Answered, adaptive: bool, bins: int) -> np.ndarray:
     """Confidence less being right, in the column of the image's bin: float [n, bins]."""
-    confidence, right = (np.asarray(one, float) for one in answered)
+    confidence, right = _told(answered)
     place = (equal_mass if adaptive else equal_width)(confidence, bins)
     values = np.zeros((len(confidence), bins))
     values[np.arange(len(confidence)), place] = confidence - right
@@ -94,7 +132,8 @@ def squared(
 
     Sum of n_b / n (gap_b^2 - s_b^2 / n_b), where gap_b is the mean and s_b^2 the unbiased variance
     of confidence less being right in a bin: unbiased for the sum of n_b / n E[gap_b]^2 (Bröcker
-    2012; Kumar et al. 2019, section 5). Bins with one image add nothing. Arguments as in `ece`.
+    2012; Kumar et al. 2019, section 5). Bins with one image add nothing. Arguments and errors as in
+    `ece`; NaN without images.
     """
     gaps = _gaps(answered, adaptive, bins)
     confidence = np.asarray(answered[0], float)
@@ -107,7 +146,7 @@ def squared(
         with np.errstate(divide="ignore", invalid="ignore"):
             spread = (square - gap**2 / share) / (n * share - 1)  # share * s^2 / n_b
             term = gap**2 / share - spread
-        return np.where(n * share > 1.5, term, 0).sum(-1)
+        return np.where(n * share > 1.5, term, 0 if n else np.nan).sum(-1)
 
     return function(np.hstack([gaps, gaps**2, filled]), of, "squared calibration error", items)
 
@@ -121,9 +160,10 @@ def prr(answered: Answered, items: str = "items") -> Quantity:
     Equal confidences are rejected in random order. In closed form it is 2 AUROC - 1, with wrong
     answers to be found by low confidence.
 
-    NaN where all answers are right, or all wrong.
+    NaN where all answers are right, or all wrong. Raises ValueError as `ece` does, but for the
+    confidences' scale: their order is all that counts.
     """
-    confidence, right = np.asarray(answered[0], float), np.asarray(answered[1], bool)
+    confidence, right = _told(answered)
     n, sure, wrong = len(right), confidence[right], confidence[~right]
     if not len(sure) or not len(wrong):
         return pseudo(np.nan, {items: np.full(n, np.nan)}, "PRR")
@@ -146,8 +186,11 @@ def rejection_curve(answered: Answered) -> tuple[np.ndarray, np.ndarray]:
     """Share rejected, and the share of all answers still wrong, by low confidence: [n + 1] each.
 
     Equal confidences are rejected in random order: between their ends the curve is straight.
+    Raises ValueError as `prr` does, and for no answers.
     """
-    confidence, right = np.asarray(answered[0], float), np.asarray(answered[1], bool)
+    confidence, right = _told(answered)
+    if not len(right):
+        raise ValueError("a rejection curve is of one answer or more, got none")
     order = np.argsort(confidence, kind="stable")
     left = np.r_[0, (~right)[order].cumsum()].astype(float)
     ends = np.r_[0, 1 + np.flatnonzero(np.r_[np.diff(confidence[order]) != 0, True])]
@@ -185,7 +228,13 @@ def agreement(
 
     The interval is the bootstrap's 2.5 to 97.5 per cent, images drawn anew for all models at once:
     a rank has no jackknife. Chance in both rankings draws tau towards 0.
+
+    Raises ValueError for another measure, for models that answered other numbers of images of a
+    set, and as `ece` does.
     """
+    for measure in (first, second):
+        if measure not in MEASURES:
+            raise ValueError(f"unknown measure {measure!r}{nearest(measure, MEASURES)}")
     taus = []
     for name, answered in sets.items():
         counts = _counts(name, answered, resamples)
@@ -206,9 +255,9 @@ def reliable(
     less that. Chance in rankings lowers both alike, so measures that agree by more than `share` do
     not end below 0.
 
-    sets, resamples and the interval are those of `agreement`.
+    sets, resamples, the interval and errors are those of `agreement`.
     """
-    names = ("low ECE", "PRR")
+    names = MEASURES
     halves = [_halves(found, _counts(name, found, resamples)) for name, found in sets.items()]
     taus = {
         (a, b): np.nanmean([kendall(first[a], second[b]) for first, second in halves], 0)
@@ -230,7 +279,11 @@ def _bootstrapped(values: np.ndarray, n: int) -> Quantity:
 
 def _counts(name: str, answered: Mapping[str, Answered], resamples: int) -> np.ndarray:
     """How often images count: once, and in every resample: [1 + resamples, n]."""
-    n = len(next(iter(answered.values()))[0])
+    sizes = {model: len(confidence) for model, (confidence, _) in answered.items()}
+    n = next(iter(sizes.values()))
+    if {*sizes.values()} != {n}:
+        told = ", ".join(f"{model} {size}" for model, size in sizes.items())
+        raise ValueError(f"models answer the same images of {name}; here {told}")
     drawn = generator("calibration", name, n).multinomial(n, np.full(n, 1 / n), resamples)
     return np.vstack([np.ones((1, n)), drawn])
 

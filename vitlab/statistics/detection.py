@@ -10,17 +10,35 @@ import numpy as np
 from vitlab.statistics.quantity import Quantity, pseudo
 
 
+def ordered(*scores: np.ndarray) -> list[np.ndarray]:
+    """Scores as arrays [n]. Raises ValueError for other shapes, and for NaN, which has no rank."""
+    found = [np.asarray(one) for one in scores]
+    for one in found:
+        if one.ndim != 1:
+            raise ValueError(f"scores are [n], one for each image, not {[*one.shape]}")
+        if np.isnan(one).any():
+            raise ValueError(
+                f"{np.isnan(one).sum()} of {len(one)} scores are NaN, which ranks nowhere"
+            )
+    return found
+
+
 def aupr(inside: np.ndarray, outside: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
     """Area under the precision-recall curve (average precision) of detection by low confidence.
 
     inside, outside: confidences of in-distribution and of out-of-distribution images (the
         positives), [n] and [m]. counts: how often each counts, [..., n + m]; once if None.
 
-    Returns float [...].
+    Returns float [...]; NaN where there is no image of one of the two kinds.
+
+    Raises ValueError for a score that is NaN, and for scores that are not one for each image.
     """
+    inside, outside = ordered(inside, outside)
     positive = np.r_[np.zeros(len(inside)), np.ones(len(outside))]
     scores = -np.r_[inside, outside]
     counts = np.ones(len(scores)) if counts is None else counts
+    if not len(inside) or not len(outside):
+        return np.full(counts.shape[:-1], np.nan)[()]
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.r_[np.diff(scores[order]) != 0, True])  # of equal scores
     found = (counts * positive)[..., order].cumsum(-1)[..., ends]
@@ -34,17 +52,20 @@ def auroc(inside: np.ndarray, outside: np.ndarray, counts: np.ndarray | None = N
     """Area under the ROC curve of detection by low confidence: how often an out-of-distribution
     image has less confidence than an in-distribution one, ties by half.
 
-    Arguments as in `aupr`. Returns float [...]; NaN where one of the two kinds counts nothing.
+    Arguments and errors as in `aupr`. Returns float [...]; NaN where one of the two kinds counts
+    nothing.
     """
-    inside, outside = np.asarray(inside), np.asarray(outside)
+    inside, outside = ordered(inside, outside)
     scores = np.r_[inside, outside]
     counts = np.ones(len(scores)) if counts is None else counts
+    if not len(inside) or not len(outside):
+        return np.full(counts.shape[:-1], np.nan)[()]
     order = np.argsort(scores, kind="stable")
     within = (np.arange(len(scores)) < len(inside))[order]
     starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])  # of equal scores
-    ordered = counts[..., order]
-    ours = np.add.reduceat(ordered * within, starts, axis=-1)
-    theirs = np.add.reduceat(ordered * ~within, starts, axis=-1)
+    in_turn = counts[..., order]
+    ours = np.add.reduceat(in_turn * within, starts, axis=-1)
+    theirs = np.add.reduceat(in_turn * ~within, starts, axis=-1)
     above = ours.sum(-1, keepdims=True) - ours.cumsum(-1) + ours / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         return (theirs * above).sum(-1) / (ours.sum(-1) * theirs.sum(-1))
@@ -53,13 +74,15 @@ def auroc(inside: np.ndarray, outside: np.ndarray, counts: np.ndarray | None = N
 def placements(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What each image adds to `auroc`: the share of the other kind that lies on its right side.
 
-    Returns float [n] and [m] in [0, 1]; the mean of either is the AUROC (DeLong et al. 1988).
+    Returns float [n] and [m] in [0, 1]; the mean of either is the AUROC (DeLong et al. 1988). NaN
+    where there is no image of the other kind. Raises ValueError as `aupr` does.
     """
+    inside, outside = ordered(inside, outside)
 
     def below(values: np.ndarray, of: np.ndarray) -> np.ndarray:
         ranked = np.sort(of)
         ends = [np.searchsorted(ranked, values, side) for side in ("left", "right")]
-        return (ends[0] + ends[1]) / 2 / len(of)
+        return (ends[0] + ends[1]) / 2 / (len(of) or np.nan)
 
     return below(inside, outside), 1 - below(outside, inside)
 
@@ -71,8 +94,9 @@ def group_auroc(
 ) -> Quantity:
     """`auroc` as the mean over a group's models, with what each image adds.
 
-    Arguments as in `group_aupr`.
+    Arguments and errors as in `group_aupr`.
     """
+    _check_group(models)
     each = [placements(*confidences[model]) for model in models]
     kinds = {
         name: np.mean(added, 0) for name, added in zip(items, zip(*each, strict=True), strict=True)
@@ -89,23 +113,40 @@ def fpr95(inside: np.ndarray, outside: np.ndarray) -> float:
     """Share of out-of-distribution images let through where 95 % of the others are.
 
     The threshold is the highest confidence that keeps at least 95 % of the in-distribution images.
+    NaN where there is no image of one of the two kinds. Raises ValueError as `aupr` does.
     """
+    inside, outside = ordered(inside, outside)
+    if not len(inside) or not len(outside):
+        return np.nan
     ranked = np.sort(inside)[::-1]
     threshold = ranked[int(np.ceil(0.95 * len(ranked))) - 1]
-    return float((np.asarray(outside) >= threshold).mean())
+    return float((outside >= threshold).mean())
 
 
 def nearest(features: np.ndarray, reference: np.ndarray, k: int = 5) -> np.ndarray:
     """Minus the distance to the k-th nearest of a model's features of known images: float [n].
 
     features: float [n, d]; reference: [r, d], of known images that are not asked about. Both are
-    scaled to length 1 (Sun et al. 2022). Raises ValueError for fewer than k references.
+    scaled to length 1 (Sun et al. 2022).
+
+    Raises ValueError for k below 1, fewer than k references, and features that are NaN, infinite
+    or all zero, which have no direction.
     """
-    if len(reference) < k:
-        raise ValueError(f"the {k}-th nearest of {len(reference)} reference images")
-    one, other = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (features, reference))
+    if not 1 <= k <= len(reference):
+        raise ValueError(
+            f"the {k}-th nearest of {len(reference)} reference images: k is 1 to their number"
+        )
+    lengths = [np.linalg.norm(x, axis=1, keepdims=True) for x in (features, reference)]
+    if not all(((length > 0) & (length < np.inf)).all() for length in lengths):
+        raise ValueError("features hold NaN, infinity or nothing but zeros: they have no direction")
+    one, other = features / lengths[0], reference / lengths[1]
     squares = np.clip(2 - 2 * one @ other.T, 0, None)
     return -np.sqrt(np.partition(squares, k - 1, axis=1)[:, k - 1])
+
+
+def _check_group(models: Sequence[str]) -> None:
+    if not models:
+        raise ValueError("a group's mean is over one model or more, got none")
 
 
 def _left_out(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
@@ -129,7 +170,10 @@ def group_aupr(
 
     confidences: model -> inside, outside; models of a group, and groups, are paired by image.
     items: names of the two kinds of images.
+
+    Raises ValueError for no models, and as `aupr` does.
     """
+    _check_group(models)
     value, added = 0.0, [np.zeros(len(one)) for one in confidences[models[0]]]
     for model in models:
         sizes = [len(one) for one in confidences[model]]

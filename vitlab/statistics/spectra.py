@@ -16,13 +16,28 @@ def dct2(images: Tensor) -> Tensor:
 def energy(perturbations: Tensor) -> Tensor:
     """DCT energy of each perturbation: float64 [B, h, w], summed over the colour channels.
 
-    perturbations: float [B, 3, h, w]. [0, 0] is the lowest frequency.
+    perturbations: float [B, 3, h, w]. [0, 0] is the lowest frequency. Raises ValueError for other
+    shapes, e.g. of one image alone.
     """
+    if perturbations.ndim != 4:
+        raise ValueError(f"perturbations are [B, 3, h, w], not {[*perturbations.shape]}")
     return dct2(perturbations).square().sum(1)
 
 
+def _check_energy(maps: np.ndarray) -> None:
+    # What is left of a mean when an image is taken out of it may be a hair below 0.
+    if maps.size and maps.min() < -1e-9 * maps.max():
+        raise ValueError(f"energy is not negative, these maps go down to {maps.min():g}")
+
+
 def spectral_entropy(maps: np.ndarray) -> np.ndarray:
-    """Entropy of energy maps over their frequencies, 1 if flat: [..., h * w] -> [...]."""
+    """Entropy of energy maps over their frequencies, 1 if flat: [..., h * w] -> [...].
+
+    A map is a row: those of `energy`, [B, h, w], are to be flattened first (``flatten(1)``), or
+    each of their rows counts as a map. NaN where there is no energy. Raises ValueError for energy
+    below 0.
+    """
+    _check_energy(maps)
     share = maps / maps.sum(-1, keepdims=True)
     logs = np.log(share, out=np.zeros_like(share), where=share > 0)
     return -(share * logs).sum(-1) / np.log(maps.shape[-1])
@@ -31,8 +46,10 @@ def spectral_entropy(maps: np.ndarray) -> np.ndarray:
 def share_outside_low(maps: np.ndarray, size: int) -> np.ndarray:
     """Share of energy outside the lowest quarter of frequencies: [..., size * size] -> [...].
 
-    The lowest quarter is the top-left block with both frequencies below half the side.
+    The lowest quarter is the top-left block with both frequencies below half the side. NaN and
+    errors as in `spectral_entropy`.
     """
+    _check_energy(maps)
     square = maps.reshape(*maps.shape[:-1], size, size)
     low = square[..., : size // 2, : size // 2].sum((-2, -1))
     return 1 - low / maps.sum(-1)
@@ -41,8 +58,10 @@ def share_outside_low(maps: np.ndarray, size: int) -> np.ndarray:
 def radial_curve(maps: np.ndarray, bins: int = 32) -> np.ndarray:
     """Share of a map's energy per ring of equal radial frequency: [..., size, size] -> [..., bins].
 
-    Rings go from frequency 0 to the corner's (sqrt 2 of the axis maximum), equally wide.
+    Rings go from frequency 0 to the corner's (sqrt 2 of the axis maximum), equally wide. NaN and
+    errors as in `spectral_entropy`.
     """
+    _check_energy(maps)
     size = maps.shape[-1]
     axis = np.arange(size) / (size - 1)
     radius = np.hypot(axis[:, None], axis[None]) / np.sqrt(2)

@@ -16,7 +16,7 @@ def flip_probability(predictions: np.ndarray, to_first: bool = False) -> np.ndar
     predictions: int [..., frames]; to_first: compare with the first frame, not the one before.
     Returns float [...], from 0 to 1.
 
-    Raises ValueError for fewer than two frames.
+    Raises ValueError for fewer than two frames, and for NaN.
 
     >>> flip_probability(np.array([3, 3, 7, 3]))
     np.float64(0.6666666666666666)
@@ -38,19 +38,29 @@ def top5_distance(best: np.ndarray, to_first: bool = False) -> np.ndarray:
         classes (ranks are then cut off at k + 1). to_first: as in `flip_probability`.
     Returns float [...].
 
-    Raises ValueError for fewer than two frames.
+    Raises ValueError for fewer than two frames, for more than five classes, for none, for a class
+    that is named twice in a list, and for NaN.
 
     >>> top5_distance(np.array([[1, 2, 3, 4, 5], [2, 1, 3, 4, 6]]))
     np.float64(3.0)
     """
     earlier, later = _pairs(np.asarray(best), to_first, axis=-2)
     k = earlier.shape[-1]
+    if not 1 <= k <= 5:
+        raise ValueError(f"a list is of the 1 to 5 best classes, got {k}; give best[..., :5]")
+    if (np.diff(np.sort(best, -1), axis=-1) == 0).any():
+        raise ValueError("a list names a class twice; give classes, the best first")
     same = earlier[..., :, None] == later[..., None, :]
     ranks = np.where(same.any(-1), same.argmax(-1), k)
     return np.abs(ranks - np.arange(k)).sum(-1).mean(-1)
 
 
 def _pairs(frames: np.ndarray, to_first: bool, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    if frames.ndim < -axis:
+        shape = "[..., frames]" if axis == -1 else "[..., frames, classes]"
+        raise ValueError(f"stability is asked of {shape}, got {[*frames.shape]}")
+    if (frames != frames).any():
+        raise ValueError("a frame's prediction is a class, got NaN")
     count = frames.shape[axis]
     if count < 2:
         raise ValueError(f"stability needs two frames or more, got {count}")
