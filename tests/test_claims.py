@@ -382,6 +382,7 @@ def test_unknown_claims_and_silent_ones_are_refused():
         claims.judged(Finding("naseer2021", "occlusion-random", Run("mini")))
 
 
+NUMBER = {"model": "m", "condition": "c", "value": 0.5, "unit": "", "exact": True, "where": "w"}
 PAPER = dict.fromkeys(("id", "title", "authors", "venue", "idea"), "a2020") | {"claims": []}
 
 
@@ -420,10 +421,18 @@ def test_a_number_that_is_none_decides_nothing(tmp_path):
         ({"id": "a/b.c"}, "an id is made of a-z, 0-9 and -, got 'a/b.c'"),
         ({"published": [], "unpublished": ""}, "say unpublished: not found"),
         (
-            {"published": [{"model": "m", "at": "ViT 0.5"}]},
+            {"published": [NUMBER | {"at": "ViT 0.5"}]},
             "at is .series, level or row., got 'ViT",
         ),
-        ({"published": [{"model": "m", "at": ["ViT"]}]}, "at is"),
+        ({"published": [NUMBER | {"at": ["ViT"]}]}, "at is"),
+        ({"published": 5}, "line 1: .*: published is no list, but 5"),
+        ({"published": [5]}, "published 0 is no mapping, but 5"),
+        ({"published": [{**NUMBER, "value": "5"}]}, "published 0 value is no number, but '5'"),
+        ({"published": [{"model": "m"}]}, "published 0 lacks condition"),
+        (
+            {"primary": {"quantity": "q", "demand": ">= 0"}},
+            r"kim2022\.yml, line 1: .*: a demand is",
+        ),
     ],
 )
 def test_a_claims_record_is_whole_before_anything_is_built(tmp_path, change, message):

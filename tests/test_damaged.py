@@ -18,7 +18,7 @@ from test_build import checkout, quick, write  # noqa: F401  a fixture
 
 from vitlab import claims, files, models
 from vitlab import images as data
-from vitlab.book import build, front, pages, recorded
+from vitlab.book import build, front, pages, papers, recorded, svg
 from vitlab.conditions import CLEAN, patchdrop
 from vitlab.models import Model, zoos
 from vitlab.statistics import Interval, mean
@@ -346,6 +346,11 @@ ODD = [
     b'{"paper": "naseer2021", "claim": "occlusion-salient", "evidence": '
     b'{"run": ["x"], "parts": {"": [[{}]]}, "facts": [[1]], "remarks": 1}}',
 ]  # fmt: skip
+EVIDENCE = [  # what each of these is made of, in a run that is otherwise as it was recorded
+    *(("unit",), ("quantity",), ("against",), ("trainings",)),
+    *(("facts", 0, 0), ("facts", 0, 2), ("facts", 0, 1, 3)),
+    *(("run", 0), ("run", 1, 0), ("run", 2), ("run", 3), ("remarks",)),
+]
 HEAD = {"paper": "naseer2021", "claim": "occlusion-salient", "edition": "mini", "x": "x", "y": "y"}
 HEAD |= {"chance": None, "lines": {"ViT": [["a", 0.5, 0.4, 0.6, 9]]}}
 HEADS = [
@@ -353,6 +358,10 @@ HEADS = [
     *({**HEAD, "lines": lines} for lines in (1, {"a": 1}, {"a": [1]}, {"a": [[1, 2]]})),
     *({**HEAD, "lines": {"a": [["x", *numbers]]}} for numbers in ("1234", [[]] * 4, [True] * 4)),
     *({**HEAD, **more} for more in ({"paper": "nobody"}, {"claim": "x"}, {"edition": []})),
+    *({**HEAD, "lines": {"a": [[x, 0.5, 0.4, 0.6, 9]]}} for x in ({"a": 1}, [1], None, True)),
+    *({**HEAD, **{name: odd}} for name in ("x", "y", "chance") for odd in ({"a": 1}, [1])),
+    {**HEAD, "lines": {"a": [["x", None, 0.4, 0.6, 9], ["y", 0.5, 0.4, 0.6, 9]]}},
+    {**HEAD, "lines": {"a": [[float("nan"), 0.5, 0.4, 0.6, 9]]}},
 ]
 
 
@@ -374,6 +383,32 @@ def test_a_recorded_run_that_was_made_up_is_named(book, name):
         if (name, content) != ("models.json", b"[]"):
             with pytest.raises(ValueError, match=path.name):
                 front.headline(where, recorded.runs("01-first", where.parents[1]))
+
+
+@pytest.mark.parametrize("at", EVIDENCE, ids=str)
+def test_a_recorded_run_of_odd_evidence_is_named_and_the_book_goes_on(book, capsys, at):
+    assert run(book) == 0
+    where = book / "book" / "recorded" / "a-run" / "01-first"
+    shutil.copytree(book / "build" / "pages" / "01-first", where)
+    [path] = where.glob("claims/*.json")
+    kept = json.loads(path.read_text())
+    state = json.loads((where / "state.json").read_text())
+    inside = kept["evidence"]
+    if len(at) == 1 and at[0] != "remarks":
+        [[inside]] = inside["parts"][""]
+    for key in at[:-1]:
+        inside = inside[key]
+    for odd in ({"a": 1}, ["x"], 1.5, None):
+        inside[at[-1]] = odd
+        path.write_text(json.dumps(kept))
+        state = files.sealed({**state, "files": recorded._hashes(where)})
+        (where / "state.json").write_text(json.dumps(state))
+        capsys.readouterr()
+        assert run(book) == 1
+        said = capsys.readouterr()
+        assert f"FAILED 01-first: {path} cannot be read: " in said.err
+        assert said.err.count("FAILED") == 1
+        assert "ledger: " in said.out
 
 
 def test_a_page_whose_headline_is_none_is_named_and_the_book_goes_on(book, monkeypatch, capsys):
@@ -519,6 +554,76 @@ def test_a_damaged_paper_is_named_and_stops_no_page_of_another(book, own_papers,
     assert claims.claim("naseer2021", "occlusion-salient")["id"] == "occlusion-salient"
     with pytest.raises(ValueError, match=r"kim2022\.yml"):
         claims.claim("kim2022", "x")
+
+
+@pytest.mark.parametrize("value", ["5", "[5]", "text", "{a: 1}", "[{model: m}]", "", "[[]]"])
+@pytest.mark.parametrize("key", ["published", "independent"])
+def test_a_paper_of_another_form_is_named_with_its_line_and_no_run(
+    book, own_papers, capsys, key, value
+):
+    """A sound recorded run of a claim is not at fault for what stands in its paper's file."""
+    assert run(book) == 0
+    where = book / "book" / "recorded" / "a-run" / "01-first"
+    shutil.copytree(book / "build" / "pages" / "01-first", where)
+    state = json.loads((where / "state.json").read_text())
+    state = files.sealed({**state, "files": recorded._hashes(where)})
+    (where / "state.json").write_text(json.dumps(state))
+    path = own_papers / "naseer2021.yml"
+    text, odd = path.read_text(), f"    {key}: {value}\n"
+    start = text.index("    published:", text.index("- id: occlusion-salient"))
+    end = text.index("    check:", start)
+    path.write_text(text[:start] + odd + (text[start:] if key != "published" else text[end:]))
+    line = text[:start].count("\n") + 1
+    assert run(book) == 1
+    said = capsys.readouterr()
+    assert f"{path}, line {line}: occlusion-salient: {key} " in said.err
+    assert "restore it" not in said.err
+    assert "02-second: up to date" in said.out
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inside: (
+        st.lists(inside, max_size=2) | st.dictionaries(st.text("ab"), inside, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@given(draw=st.data())
+@settings(max_examples=30, deadline=None)
+def test_a_paper_with_anything_in_it_is_read_or_named(own_papers, draw):
+    """What is read can be shown: the ledger, the pages of papers, the headlines."""
+    name = draw.draw(st.sampled_from(["kojima2022", "mao2022", "naseer2021"]))
+    path = own_papers / f"{name}.yml"
+    text = path.read_text()
+    paper = files.parse_yaml(text)
+    paper["claims"] = paper["claims"][:2]
+    place, going = paper, True
+    while going:
+        keys = sorted(place) if isinstance(place, dict) else [*range(len(place))]
+        key = draw.draw(st.sampled_from(keys))
+        going = (
+            isinstance(place[key], dict | list) and bool(place[key]) and draw.draw(st.booleans())
+        )
+        place = place[key] if going else place
+    place[key] = draw.draw(ANYTHING)
+    path.write_text(json.dumps(paper))
+    claims.papers.cache_clear()
+    try:
+        known = claims.papers()[name]
+    except ValueError as error:
+        told = str(error)
+    else:
+        told = str(path)
+        records = [record for record in claims.ledger({}) if record["paper"] == name]
+        json.dumps(records, allow_nan=False)
+        assert papers.pages(records, "").keys() == {"index", *(r["paper"] for r in records)}
+        for entry in known["claims"]:
+            front._published(svg.Panel("x", paper=name, claim=entry["id"]))
+    finally:
+        path.write_text(text)
+    assert str(path) in told
 
 
 INDEX = {

@@ -1,6 +1,7 @@
 import io
 import os
 import shutil
+import warnings
 import zlib
 
 import numpy as np
@@ -92,8 +93,8 @@ def test_bad_folders_are_named(tmp_path, photo_folder):
     (tmp_path / "empty" / "n01440764").mkdir(parents=True)
     with pytest.raises(data.DataError, match="holds no images"):
         data.load(tmp_path / "empty")
-    shutil.move(photo_folder / "n01440764", photo_folder / "tench")
-    with pytest.raises(data.DataError, match=r"neither ImageNet wnids nor .*: tench"):
+    shutil.move(photo_folder / "n01440764", photo_folder / "tnech")
+    with pytest.raises(data.DataError, match=r"neither ImageNet wnids nor .*: tnech \(nearest: t"):
         data.load(photo_folder)
     with pytest.raises(data.DataError, match="n_images must be at least 1"):
         data.load("stimuli", n=-3)
@@ -237,14 +238,77 @@ def test_a_damaged_file_is_read_or_named_before_anything_is_computed(tmp_path, f
         data.load(tmp_path)
 
 
-def png(side, rows, depth=8, kind=2):
-    """A PNG file whose checksums are right, whatever its rows hold."""
+def png(side, rows, depth=8, kind=2, woven=0, size=1 << 30, palette=b""):
+    """A PNG file whose checksums are right, whatever its rows hold; size: of its data's parts."""
     content = b"\x89PNG\r\n\x1a\n"
-    about = side.to_bytes(4, "big") * 2 + bytes([depth, kind, 0, 0, 0])
-    for name, part in [(b"IHDR", about), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]:
+    about = side.to_bytes(4, "big") * 2 + bytes([depth, kind, 0, 0, woven])
+    colours = [(b"PLTE", palette)] if palette else []
+    packed = zlib.compress(rows, 9)
+    data = [(b"IDAT", packed[k : k + size]) for k in range(0, len(packed), size)]
+    for name, part in [(b"IHDR", about), *colours, *data, (b"IEND", b"")]:
         checksum = zlib.crc32(name + part).to_bytes(4, "big")
         content += len(part).to_bytes(4, "big") + name + part + checksum
     return content
+
+
+# Of an interlaced PNG: where each pass begins and its steps (PNG specification, 8.2).
+ADAM7 = [
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+]
+
+
+@pytest.mark.parametrize("woven", [0, 1])
+@pytest.mark.parametrize(
+    ("kind", "channels", "depths"),
+    [(0, 1, (1, 2, 4, 8, 16)), (2, 3, (8, 16)), (3, 1, (1, 2, 4, 8)), (4, 2, (8, 16)),
+     (6, 4, (8, 16))],
+)  # fmt: skip
+def test_a_png_is_whole_with_all_its_rows_and_no_less(kind, channels, depths, woven):
+    palette = bytes(3) if kind == 3 else b""
+    for depth in depths:
+        for side in (1, 2, 3, 5, 8, 13, 40, 300):
+            rows = [
+                bytes(1 + -(-len(range(x, side, right)) * channels * depth // 8))
+                for x, y, right, down in (ADAM7 if woven else [(0, 0, 1, 1)])
+                for _ in range(y, side, down)
+                if x < side
+            ]
+
+            def found(rows, size, depth=depth, side=side):
+                content = png(side, b"".join(rows), depth, kind, woven, size, palette)
+                return contents.problem("x.png", content)
+
+            assert found(rows, 1) == found(rows, 1 << 30) == "", (depth, side)
+            for fewer in {len(rows) - 1, len(rows) // 2} - {0}:
+                assert found(rows[:fewer], 1 << 30) == "x.png is truncated", (depth, side)
+
+
+def test_an_animated_png_is_whole_by_its_first_picture(tmp_path):
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue", "green")]
+    for beside in (False, True):
+        file = io.BytesIO()
+        how = {"save_all": True, "append_images": frames[1:], "default_image": beside}
+        frames[0].save(file, "PNG", **how)
+        assert contents.problem("x.png", file.getvalue()) == ""
+
+
+def test_what_pillow_warns_of_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
+    monkeypatch.setattr(contents, "as_rgb", lambda image: pytest.fail("it was decoded"))
+    monkeypatch.setattr(contents.jpeg, "is_whole", lambda content: pytest.fail("it was decoded"))
+    file = tmp_path / "n01440764" / "x.png"
+    file.parent.mkdir()
+    said = r"x\.png is too large: 90 x 70 are 6300 pixels, at most 5000 .*; save it with fewer"
+    for form in ("PNG", "JPEG", "WEBP"):
+        file.write_bytes(file_of(form))
+        for action in ("ignore", "error"):
+            with warnings.catch_warnings():
+                warnings.simplefilter(action, Image.DecompressionBombWarning)
+                with pytest.raises(
+                    data.DataError, match=said if action == "ignore" else "is too large"
+                ):
+                    data.load(tmp_path)
 
 
 def test_bombs_and_foreign_files_are_named(tmp_path):
@@ -311,7 +375,8 @@ def test_names_that_are_not_utf_8_are_told(tmp_path, read, place):
 def test_what_is_left_out_is_said(tmp_path, capsys):
     photograph(tmp_path / "n01440764" / "x.png", 0)
     photograph(tmp_path / "__MACOSX" / "n01440764" / "x.png", 0)
-    (tmp_path / "n01440764" / "notes.csv").touch()
+    (tmp_path / "n01440764" / ".hidden").touch()
+    (tmp_path / "README.md").touch()
     assert data.load(tmp_path).table["id"].tolist() == ["n01440764/x.png"]
     assert capsys.readouterr().out == ""
     left = ["n01440764/y.tif", "n01443537/y.GIF", "n01484850/y.jfif", "n01491361/images/y.png"]
@@ -325,6 +390,61 @@ def test_what_is_left_out_is_said(tmp_path, capsys):
     photograph(tmp_path / "n01491361/images/y.png", 1)
     assert len(data.own(tmp_path)) == 2
     assert "n01484850/y.jfif" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("read", [data.load, data.own])
+def test_what_lies_loose_is_of_no_class_and_said(tmp_path, capsys, read):
+    for name in ("n01440764", "n01443537"):
+        photograph(tmp_path / name / "x.png", 0)
+    before = read(tmp_path)
+    assert capsys.readouterr().out == ""
+    photograph(tmp_path / "cover.png", 1)
+    (tmp_path / "zebra").mkdir()
+    for name in ("noext", "notes.txt"):
+        (tmp_path / "n01440764" / name).touch()
+    images = read(tmp_path)
+    assert images.table.equals(before.table)
+    assert images.categories == before.categories
+    [said] = capsys.readouterr().out.splitlines()
+    for left in ("'cover.png'", "'zebra' (empty)", "'n01440764/noext'", "'n01440764/notes.txt'"):
+        assert left in said
+
+
+def test_a_folder_beside_loose_images_is_no_class_against_them(tmp_path, capsys):
+    for name in ("1.png", "2.png", "thumbs/1.png"):
+        photograph(tmp_path / name, 0)
+    with pytest.raises(data.DataError, match="holds 1 images of 1 class"):
+        data.own(tmp_path)
+    assert "left out of" in capsys.readouterr().out
+    (tmp_path / "labels.txt").write_text("1 cat\n2 dog\n")
+    with pytest.raises(
+        data.DataError, match=r"images \(1\.png, 2\.png\) and folders of images \(thumbs\): move"
+    ):
+        data.own(tmp_path)
+    shutil.rmtree(tmp_path / "thumbs")
+    assert data.own(tmp_path).categories == ("cat", "dog")
+
+
+def test_names_and_classes_may_hold_spaces_and_any_character(photo_folder, tmp_path):
+    flat = tmp_path / "flat"
+    for i, name in enumerate(["my 1.png", "2.png", "3 4.png"]):
+        photograph(flat / name, i)
+    labels = flat / "labels.txt"
+    labels.write_text("# mine\n# and yours\nmy 1.png  big cat\n2 ca\u2028t\n3 4 big cat\n")
+    assert data.own(flat).categories == ("big cat", "ca\u2028t")
+    assert data.own(flat).labels.tolist() == [1, 0, 0], "of 2.png, 3 4.png, my 1.png"
+    photograph(flat / "3.png", 3)
+    with pytest.raises(data.DataError, match=r"line 5: .* of the image '3 4' or '3'; write a tab"):
+        data.own(flat)
+    labels.write_text("my 1.png\tcat\n2\tdog\n3 4\tdog\n3\t4 big cats\n")
+    assert data.own(flat).categories == ("4 big cats", "cat", "dog")
+    labels.write_text("2 dog\n")
+    with pytest.raises(data.DataError, match=r"lacks 3 4\.png.*a line for each image: its name, a"):
+        data.own(flat)
+    renamed(photo_folder, "my fish", "other")
+    told = "my fish  great white shark\nother tench\nother fish 5\n"
+    (photo_folder / "labels.txt").write_text(told)
+    assert {*data.load(photo_folder).labels.tolist()} == {0, 2}
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
@@ -436,6 +556,12 @@ def test_the_names_of_imagenets_classes_are_those_of_the_wnids():
         (("tench", "crane"), "'crane' .* 2 ImageNet classes: .* n02012849 or n03126707"),
         (("tench", "maillot"), "n03710637 or n03710721"),
         (("red thing", "blue thing"), r"labels\.txt in the folder can say"),
+        (("tench", "n01443537"), r"2 ways, by wnids \(n01443537\) and by class names \(tench\)"),
+        (
+            ("dog", "7"),
+            r"2 ways, by the 16 categories \(dog\) and by indices \(7\): name all in one",
+        ),
+        (("n01440764", "red thing"), r"names: red thing \(nearest: [^0-9]*\)\. A file"),
     ],
 )
 def test_class_folders_that_cannot_be_told_are_named(photo_folder, names, message):

@@ -310,6 +310,30 @@ def test_a_set_that_is_too_large_to_read_counts_by_size_and_times(folder, monkey
     assert contents.fingerprint(folder) != before
 
 
+def test_a_large_set_counts_by_the_time_that_cannot_be_set(folder, monkeypatch):
+    monkeypatch.setattr(contents, "LARGEST", 1)
+    before, file = contents.fingerprint(folder), folder / "fish/a.bmp"
+    times = file.stat()
+    pixel(file)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert contents.fingerprint(folder) != before
+
+
+def test_a_link_to_a_class_that_is_there_is_another_content(folder):
+    known = {contents.fingerprint(folder)}
+    link = folder / "a class before fish"
+    for target in ("fish", "other", "."):
+        link.symlink_to(target)
+        known.add(contents.fingerprint(folder))
+        link.unlink()
+    assert len(known) == 4
+    link = folder / "z"
+    link.symlink_to("fish")
+    assert contents.fingerprint(folder) not in known
+    link.unlink()
+    assert contents.fingerprint(folder) in known
+
+
 def test_files_are_read_once_and_all_again_if_that_is_asked_for(folder, monkeypatch):
     read = []
     real = contents._whatever

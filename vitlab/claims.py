@@ -7,10 +7,11 @@ that simulated worlds have tried (`judge`), and the build collects the verdicts 
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import pandas as pd
+import yaml
 
-from vitlab.files import nearest, read_json, read_yaml, whole, write_json
+from vitlab.files import LOADER, nearest, read_json, read_yaml, whole, write_json
 from vitlab.markup import BY_DEIT, render, sentence
 from vitlab.statistics.check import (
     BAND,
@@ -74,10 +76,18 @@ def _paper(path: Path, changed: int) -> dict[str, Any]:
     missing = {"id", "title", "authors", "venue", "idea", "claims"} - set(paper)
     if missing or paper["id"] != path.stem:
         raise ClaimError(f"{path}: {f'lacks {missing}' if missing else 'id is not the file name'}")
-    if not isinstance(paper["claims"], list):
-        raise ClaimError(f"{path}: claims is no list, but {paper['claims']!r}")
-    for entry in paper["claims"]:
-        _check_entry(path, entry)
+    for at, wrong in _unlike(paper, _OF_PAPER):
+        raise ClaimError(f"{path}, line {_line(path, at)}: {_place(paper, at)} {wrong}")
+    for k, entry in enumerate(paper["claims"]):
+        try:
+            _check_entry(entry)
+        except ClaimError as error:
+            line = _line(path, ("claims", k))
+            raise ClaimError(f"{path}, line {line}: {error}") from None
+    try:  # as the ledger and the pages' keys have it
+        json.dumps(paper, default=str, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ClaimError(f"{path} has what cannot be kept as JSON: {error}") from None
     ids = [claim["id"] for claim in paper["claims"]]
     if len(ids) != len(set(ids)):
         raise ClaimError(f"{path}: a claim id is used twice")
@@ -96,28 +106,81 @@ def paper(name: str) -> dict[str, Any]:
     return _paper(path, path.stat().st_mtime_ns)
 
 
-def _check_entry(path: Path, entry: Any) -> None:
+At = tuple[str | int, ...]  # where in a file a value stands: its keys and places in lists
+
+
+def _unlike(value: Any, kind: Any, at: At = ()) -> Iterator[tuple[At, str]]:
+    """Where a YAML value is not of a kind, and what is wrong there.
+
+    kind: a type; [kind], a list of it; (kind, kind), a list of these; {key: kind}, a mapping, in
+    which a key with ? can be left out; {str: kind}, a mapping of texts.
+    """
+    of: Any = {tuple: list}.get(type(kind), type(kind)) if not isinstance(kind, type) else kind
+    if of is float:
+        fits = type(value) in (int, float) and -1e300 < value < 1e300
+    else:
+        fits = isinstance(value, of) and not (of is int and isinstance(value, bool))
+    if not fits:
+        yield at, f"is no {_KINDS[of]}, but {repr(value)[:80]}"
+    elif isinstance(kind, list):
+        for k, one in enumerate(value):
+            yield from _unlike(one, kind[0], (*at, k))
+    elif isinstance(kind, tuple) and len(value) != len(kind):
+        yield at, f"has {len(value)} parts, not {len(kind)}"
+    elif isinstance(kind, tuple):
+        for k, one in enumerate(value):
+            yield from _unlike(one, kind[k], (*at, k))
+    elif isinstance(kind, dict):
+        inside = {name: kind[str] for name in value} if str in kind else kind
+        for name in inside:
+            if (key := str(name).removesuffix("?")) in value:
+                yield from _unlike(value[key], inside[name], (*at, key))
+            elif key == name:
+                yield at, f"lacks {key}"
+
+
+def _line(path: Path, at: At) -> int:
+    """The line, from 1, in which a value of a YAML file stands, or what it would stand in."""
+    node: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=LOADER)
+    line = 0
+    for key in at:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == key]
+        else:
+            found = [(node.value[key], node.value[key])]
+        if not found:
+            break  # merged from elsewhere
+        line, node = found[0][0].start_mark.line, found[0][1]
+    return line + 1
+
+
+def _place(paper: Mapping[str, Any], at: At) -> str:
+    """A place in a paper in words; a claim goes by its id."""
+    if at[:1] == ("claims",) and len(at) > 2 and (name := paper["claims"][at[1]].get("id")):
+        at = (f"{name}:", *at[2:])
+    return " ".join(map(str, at))
+
+
+def _check_entry(entry: Mapping[str, Any]) -> None:
     """Raises ClaimError where a claim's record lacks something, or has what nobody reads."""
-    if not isinstance(entry, dict):
-        raise ClaimError(f"{path}: {entry!r} is no claim with {', '.join(_OF_CLAIM)}")
     name = entry.get("id", "a claim without id")
     if missing := {*_OF_CLAIM} - set(entry):
-        raise ClaimError(f"{path}: {name} lacks {', '.join(sorted(missing))}")
-    if not re.fullmatch(r"[a-z0-9-]+", str(name)):
-        raise ClaimError(f"{path}: an id is made of a-z, 0-9 and -, got {name!r}")
+        raise ClaimError(f"{name} lacks {', '.join(sorted(missing))}")
+    if not re.fullmatch(r"[a-z0-9-]+", name):
+        raise ClaimError(f"an id is made of a-z, 0-9 and -, got {name!r}")
     if entry["theme"] not in THEMES:
         near = nearest(str(entry["theme"]), list(THEMES))
         raise ClaimError(
-            f"{path}: {name} has the theme {entry['theme']!r}{near}; themes: {', '.join(THEMES)}"
+            f"{name} has the theme {entry['theme']!r}{near}; themes: {', '.join(THEMES)}"
         )
     if not entry["published"] and not entry.get("unpublished"):
         raise ClaimError(
-            f"{path}: {name} has no published numbers: say unpublished: not found, or curves only"
+            f"{name} has no published numbers: say unpublished: not found, or curves only"
         )
-    for number in entry["published"] or ():
+    for number in entry["published"]:
         at = number.get("at", ["", 0])
         if not (isinstance(at, list) and [type(x) for x in at] in _PLACES):
-            raise ClaimError(f"{path}: {name}: at is [series, level or row], got {at!r}")
+            raise ClaimError(f"{name}: at is [series, level or row], got {at!r}")
     primaries(entry)
 
 
@@ -156,6 +219,32 @@ def primaries(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 _OF_CLAIM = (
     *("id", "short", "theme", "statement", "kind", "published", "check", "primary", "mini"),
 )
+_OF_NUMBER = {"model": str, "condition": str, "value": float, "unit": str}
+_OF_NUMBER |= {"exact": bool, "where": str}
+_OF_ENTRY = {
+    **dict.fromkeys(("id?", "short?", "theme?", "statement?", "kind?", "check?", "mini?"), str),
+    **dict.fromkeys(("metric?", "photos?", "unpublished?"), str),
+    **{"published?": [_OF_NUMBER], "independent?": [_OF_NUMBER]},
+    **{"chosen?": {str: {"says": str, "beside": str}}, "series?": {str: {str: str}}},
+}
+_OF_PAPER = {
+    **dict.fromkeys(("title", "authors", "venue", "idea"), str),
+    **{"models?": [dict], "cautions?": [str], "claims": [_OF_ENTRY]},
+}
+_OF_CHECKED = {"quantity": str, "unit": str, "against": str, "trainings": int}
+_OF_EVIDENCE = {
+    **{"run": list, "parts": {str: [[_OF_CHECKED]]}, "remarks": str},
+    "facts": [(str, (object, object, object, int), str)],
+}
+_OF_RUN = (str, [str], str, str)  # of which earlier runs had fewer
+_KINDS = {
+    str: "text",
+    float: "number",
+    int: "whole number",
+    bool: "true or false",
+    list: "list",
+    dict: "mapping",
+}
 _PLACES = [[str, kind] for kind in (int, float, str)]  # of a published number in a headline
 # What is done to images first, then what is done to models: the order of the front page.
 THEMES = (
@@ -191,8 +280,10 @@ def _unlike_a_check(one: Any) -> str:
         return "a margin is above 0"
     if demand[1] == "within" and "control" in one:
         return "equality has no control"
-    if not all(_text(one[name]) for name in ("quantity", "control") if name in one):
-        return "quantity and control are texts"
+    if not all(_text(one[name]) for name in ("part", "quantity", "control") if name in one):
+        return "part, quantity and control are texts"
+    if "published" in one and [*_unlike(one["published"], float)]:
+        return "published is a number"
     if not isinstance(every, list) or not 2 <= len(every) <= 3 or not all(map(_text, every)):
         return "every is a list of two or three names"
     if one.get("only", "imagenet") != "imagenet":
@@ -340,9 +431,18 @@ def settle(found: Finding, out: Path | str) -> Settled:
 
 
 def read(path: Path) -> Finding:
-    """The evidence that `settle` kept, whose verdict `judged` gives by today's rules."""
+    """The evidence that `settle` kept, whose verdict `judged` gives by today's rules.
+
+    Raises ValueError for what `settle` did not write, as far as readers would meet it.
+    """
     record = read_json(path)
     kept, items = record["evidence"], path.with_suffix(".parquet")
+    run = kept["run"]
+    of_run = _OF_RUN[: max(1, len(run))]
+    for at, wrong in (*_unlike(kept, _OF_EVIDENCE), *_unlike(run, of_run, ("run",))):
+        raise ValueError(f"evidence {' '.join(map(str, at))} {wrong}")
+    if run[0] not in EDITIONS:
+        raise ValueError(f"{run[0]!r} is none of the editions {', '.join(EDITIONS)}")
     columns: dict[Any, dict] = {}
     if items.exists():
         for (k, *name), rows in pd.read_parquet(items).groupby([*_COLUMNS], sort=False):
@@ -353,9 +453,7 @@ def read(path: Path) -> Finding:
         for name, demands in kept["parts"].items()
     }
     facts = [(text, Interval(*unplain(i)), unit) for text, i, unit in kept["facts"]]
-    return Finding(
-        record["paper"], record["claim"], Run(*kept["run"]), parts, facts, kept["remarks"]
-    )
+    return Finding(record["paper"], record["claim"], Run(*run), parts, facts, kept["remarks"])
 
 
 def judged(found: Finding) -> dict[str, Any]:

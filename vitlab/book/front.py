@@ -364,19 +364,23 @@ def _read(folder: Path, run: str) -> svg.Panel | None:
         return None
     h = read_json(path)
     try:
-        return _panel(h, run)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        panel = _panel(h, run)
+        svg.headline([panel], panel.x, panel.y)
+        return panel
+    except Exception as error:  # whoever wrote it may have written anything
         raise FileError(f"{path} is no headline: {type(error).__name__}: {error}") from None
 
 
 def _panel(h: Mapping[str, Any], run: str) -> svg.Panel:
     about = {key: h[key] for key in ("x", "y", "chance", "paper", "claim")}
+    if odd := [v for k, v in about.items() if k != "chance" and not isinstance(v, str)]:
+        raise TypeError(f"{odd[0]!r} is no text")
     claims.claim(h["paper"], h["claim"])
     named = f", run {run}" if run not in ("", h["edition"]) else ""
     called = _series(h["paper"], h["claim"], h["edition"])
     lines = {
         called.get(series, series): [
-            [_words(place), *_numbers(*numbers)] for place, *numbers in points
+            [_level(place), *_numbers(*numbers)] for place, *numbers in points
         ]
         for series, points in h["lines"].items()
     }
@@ -386,8 +390,8 @@ def _panel(h: Mapping[str, Any], run: str) -> svg.Panel:
 def _numbers(value: float, low: float, high: float, n: int, *remark: str) -> list[Any]:
     """The numbers of a headline's point. Raises TypeError for what is none."""
     for one in (value, low, high, n):
-        if one is not None and (isinstance(one, bool) or not isinstance(one, int | float)):
-            raise TypeError(f"{one!r} is no number")
+        if one is not None:
+            _check_number(one)
     return [value, low, high, n, *map(str, remark)]
 
 
@@ -396,9 +400,20 @@ def _series(paper: str, claim: str, edition: str) -> dict[str, str]:
     return claims.claim(paper, claim).get("series", {}).get(edition, {})
 
 
-def _words(place: Any) -> Any:
-    """A row's name as it is read: corruptions are called gaussian_noise and the like."""
-    return place.replace("_", " ") if isinstance(place, str) else place
+def _check_number(one: Any) -> None:
+    if type(one) not in (int, float) or not -1e300 < one < 1e300:  # nor NaN
+        raise TypeError(f"{one!r} is no number")
+
+
+def _level(place: Any) -> str | float:
+    """A level, or a row's name as it is read: corruptions are called gaussian_noise and the like.
+
+    Raises TypeError for what is neither.
+    """
+    if isinstance(place, str):
+        return place.replace("_", " ")
+    _check_number(place)
+    return place
 
 
 def _published(words: svg.Panel) -> svg.Panel:

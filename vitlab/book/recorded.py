@@ -10,6 +10,7 @@ commit, versions, device, time). The hash of every kept file stands in ``state.j
 from __future__ import annotations
 
 import glob
+import json
 import math
 import re
 import shutil
@@ -189,9 +190,15 @@ def _read(place: Path) -> dict[str, Any]:
             if path.suffix == ".csv":
                 pd.read_csv(path)
             else:
-                claims_.append({**claims.judged(claims.read(path)), "recorded": run["run"]})
-        except (claims.ClaimError, FileError):
+                judged = {**claims.judged(claims.read(path)), "recorded": run["run"]}
+                json.dumps(judged, allow_nan=False)  # as the ledger has it
+                claims_.append(judged)
+        except FileError:
             raise
+        except claims.ClaimError as error:
+            if str(error).startswith(str(claims.papers_folder())):
+                raise  # a paper's file is at fault, and not the run
+            raise RecordError(f"{path}: {error}") from None
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             raise RecordError(f"{path} cannot be read: {why[:300]}{_HEAL}") from None

@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vitlab.files import digest, printable, sha256, write_text
 from vitlab.images import catalogue, jpeg
-from vitlab.images.decoding import FORMATS, as_rgb
+from vitlab.images.decoding import FORMATS, as_rgb, check_size
 from vitlab.images.errors import DataError
 
 _THEN = "replace or remove it and start again"
@@ -44,17 +45,20 @@ def fingerprint(folder: Path) -> str:
     """All files below a folder as a key, by name and content; hidden ones do not count.
 
     Files are read once, as for `hashes`. A folder of more than `LARGEST` bytes is not read: in it
-    size, time of change and inode stand for the content.
+    size, times of change and inode stand for the content.
 
     Raises DataError for a file that cannot be read.
     """
-    states = {file: _state(folder / file) for file in _below(folder)}
+    files, again = _below(folder)
+    states = {file: _state(folder / file) for file in files}
     if sum(size for size, *_ in states.values()) > LARGEST:
-        return digest(*(f"{name} {s} {m} {i}" for name, (s, m, _, i) in states.items()))
+        known = (" ".join(map(str, [name, *state])) for name, state in states.items())
+        return digest(*known, *again)
     found, problems = _known(folder, states, "all", _whatever)
     if problems:
         raise DataError(problems[0])
-    return digest(*(f"{name} {content}" for name, content in zip(states, found, strict=True)))
+    known = (f"{name} {content}" for name, content in zip(states, found, strict=True))
+    return digest(*known, *again)
 
 
 LARGEST = 20_000_000_000
@@ -79,18 +83,25 @@ def _known(
     return [known[file][-1] for file in states], problems
 
 
-def _below(folder: Path) -> list[str]:
-    """Relative paths of the files below a folder, sorted; links are followed, each place once."""
-    seen, found = set(), []
+def _below(folder: Path) -> tuple[list[str], list[str]]:
+    """Relative paths of the files below a folder, sorted, and its links to places seen before.
+
+    Links are followed, each place once, as they may lead round in a circle; of a second way to a
+    place it is known where it leads.
+    """
+    seen: dict[str, str] = {}
+    found, again = [], []
     for place, below, files in os.walk(folder, followlinks=True):
-        below[:] = [name for name in below if not name.startswith(".")]
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        here = os.path.relpath(place, folder)
         if (real := os.path.realpath(place)) in seen:
-            below.clear()  # links may lead round in a circle
+            below.clear()
+            again.append(f"{here} is {seen[real]}")
             continue
-        seen.add(real)
+        seen[real] = here
         paths = (os.path.join(place, name) for name in files if not name.startswith("."))
         found += [os.path.relpath(path, folder) for path in paths if os.path.isfile(path)]
-    return sorted(found)
+    return sorted(found), again
 
 
 def forget() -> None:
@@ -146,17 +157,55 @@ def problem(path: Path, content: bytes) -> str:
     All of it is decoded, and of PNG files the checksums are read, too.
     """
     try:
-        if content.startswith(b"\x89PNG"):
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            check_size(image)
+            if image.format == "PNG":
                 image.verify()  # after which it cannot be decoded
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.format in ("JPEG", "MPO"):
                 return "" if jpeg.is_whole(content) else f"{printable(path)} is truncated"
             as_rgb(image)
+            if image.format == "PNG" and not _has_all_rows(content):
+                return f"{printable(path)} is truncated"
     except UnidentifiedImageError:
         return f"{printable(path)} is not an image ({len(content)} bytes)"
-    except Image.DecompressionBombError as error:
-        return f"{printable(path)} is too large: {error}"
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        return f"{printable(path)} is too large: {error}; save it with fewer pixels"
     except Exception as error:  # readers raise all kinds for broken headers
         return f"{printable(path)} cannot be read: {str(error) or type(error).__name__}"
     return ""
+
+
+# Where each pass of an interlaced PNG begins, and its steps: x, y, to the right, down (Adam7).
+_WHOLE = ((0, 0, 1, 1),)
+_PASSES = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+
+
+def _has_all_rows(content: bytes) -> bool:
+    """Whether a PNG file's data, of an animated one its first picture's, are as many as its rows.
+
+    Where they end between two rows, a decoder leaves the others black and says nothing.
+    """
+    at, about, data = 8, b"", []
+    while (kind := content[at + 4 : at + 8]) and kind != b"IEND":
+        size = int.from_bytes(content[at : at + 4], "big")
+        if kind == b"IHDR":
+            about = content[at + 8 : at + 8 + size]
+        elif kind == b"IDAT":
+            data.append(content[at + 8 : at + 8 + size])
+        at += 12 + size
+    wide, high = (int.from_bytes(about[k : k + 4], "big") for k in (0, 4))
+    bits, lacking = about[8] * _CHANNELS[about[9]], 0
+    for x, y, right, down in _PASSES if about[12] else _WHOLE:
+        columns, rows = -((x - wide) // right), -((y - high) // down)
+        lacking += rows * (1 + -(-columns * bits // 8)) if columns > 0 and rows > 0 else 0
+    unpack = zlib.decompressobj()
+    for part in data:
+        while lacking > 0 and (got := unpack.decompress(part, 1 << 20)):
+            lacking -= len(got)
+            part = unpack.unconsumed_tail  # with nothing left it may still hold some back
+    return lacking <= 0

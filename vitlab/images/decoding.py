@@ -21,10 +21,12 @@ def decode(path: Path) -> Image.Image:
 
     Grey of 16 bits is scaled to 8. What is transparent is seen on white.
 
-    Raises DataError for a file that cannot be read, is too large or has numbers of other kinds.
+    Raises DataError for a file that cannot be read, has numbers of other kinds or so many pixels
+    that Pillow warns of them.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
+            check_size(image)
             return as_rgb(image)
     except UnidentifiedImageError:
         raise DataError(f"{printable(path)} is not an image") from None
@@ -43,6 +45,18 @@ def _whole(content: bytes) -> bool:
         return jpeg.is_whole(content)
     except Exception:
         return False
+
+
+def check_size(image: Image.Image) -> None:
+    """Raises DecompressionBombError where Pillow would warn that a file could be a bomb.
+
+    A small file can hold pixels of gigabytes; it is opened, and not yet decoded.
+    """
+    pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
+    if most and pixels > most:
+        raise Image.DecompressionBombError(
+            f"{image.width} x {image.height} are {pixels} pixels, at most {most} are read"
+        )
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

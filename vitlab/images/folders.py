@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Container
 from functools import cache
 from pathlib import Path
 
@@ -89,31 +90,60 @@ def _check_names(folder: str, files: list[str]) -> None:
 
 
 def _own_classes(folder: Path) -> tuple[Path, dict[str, str]]:
-    """The folder, and file -> class: its folder, or what ``labels.txt`` says in a flat one."""
+    """The folder, and file -> class: its folder, or what ``labels.txt`` says in a flat one.
+
+    Beside folders of images those that lie loose are of no class, and left out.
+    """
     every = [file for file in catalogue.files(folder) if not _is_litter(file)]
     files = [file for file in every if is_image(file)]
-    _tell_left_out(folder, [file for file in every if _is_picture(file) and not is_image(file)])
     class_of = {file: file.rpartition("/")[0] for file in files}
-    if set(class_of.values()) == {""} and (folder / "labels.txt").is_file():
-        told: dict[str, str] = {}
-        for number, line in enumerate(_lines(folder / "labels.txt"), 1):
-            key, _, label = (part.strip() for part in line.partition("\t" if "\t" in line else " "))
-            if told.setdefault(key, label) != label:
-                raise DataError(
-                    f"labels.txt in {str(folder)!r}, line {number}: {printable(key)} is "
-                    f"{printable(told[key])} and {printable(label)}"
-                )
-        class_of = {file: told.get(file) or told.get(Path(file).stem, "") for file in files}
-        if lost := [file for file, label in class_of.items() if not label]:
-            raise DataError(
-                f"labels.txt in {str(folder)!r} lacks {', '.join(map(printable, lost[:5]))}"
-            )
+    loose, inside = (sorted(f for f in files if bool(class_of[f]) == deep) for deep in (0, 1))
+    told = (folder / "labels.txt").is_file()
+    if loose and inside and told:
+        raise DataError(
+            f"labels.txt in {str(folder)!r} can tell the classes of a flat folder, and this one "
+            f"holds both images ({', '.join(map(printable, loose[:5]))}) and folders of images "
+            f"({', '.join(map(printable, sorted({class_of[f] for f in inside})[:5]))}): move "
+            "either away"
+        )
+    if loose and inside:
+        class_of = {file: class_of[file] for file in files if class_of[file]}
+    _tell_left_out(folder, every, class_of)
+    if loose and told:
+        class_of = _flat_labels(folder, files)
     if (count := len(set(class_of.values()))) < 2:
         raise DataError(
-            f"image folder {str(folder)!r} holds {len(files)} images of {count} class; "
+            f"image folder {str(folder)!r} holds {len(class_of)} images of {count} class; "
             "give a folder per class, or a file labels.txt with a line for each image: name class"
         )
     return folder, class_of
+
+
+def _flat_labels(folder: Path, files: list[str]) -> dict[str, str]:
+    """File -> class by ``labels.txt``, whose lines name files with or without their suffix."""
+    names = {*files, *(Path(file).stem for file in files)}
+    told: dict[str, str] = {}
+    for number, line in enumerate(_lines(folder / "labels.txt"), 1):
+        parted = [(name, label) for name, label in _parted(line) if name in names]
+        where = f"labels.txt in {str(folder)!r}, line {number}: "
+        if len(parted) > 1:
+            either = " or ".join(repr(name) for name, _ in parted)
+            raise DataError(
+                f"{where}{line.strip()!r} can be of the image {either}; write a tab between name "
+                "and class"
+            )
+        for name, label in parted:
+            if told.setdefault(name, label) != label:
+                raise DataError(
+                    f"{where}{printable(name)} is {printable(told[name])} and {printable(label)}"
+                )
+    class_of = {file: told.get(file) or told.get(Path(file).stem, "") for file in files}
+    if lost := [file for file, label in class_of.items() if not label]:
+        raise DataError(
+            f"labels.txt in {str(folder)!r} lacks {', '.join(map(printable, lost[:5]))}; it needs "
+            "a line for each image: its name, a space or tab, its class"
+        )
+    return class_of
 
 
 def _listing(folder: Path, depth: int = 1) -> tuple[Path, dict[str, str]]:
@@ -129,9 +159,7 @@ def _listing(folder: Path, depth: int = 1) -> tuple[Path, dict[str, str]]:
         name: re.split(r"[_.]", name)[0] for name in names if is_image(name) and name not in folders
     }
     if class_of:
-        others = [file for file in every or names if file not in class_of]
-        deeper = [file for file in others if "/" in file and _holds_pictures(folder / file)]
-        _tell_left_out(folder, [file for file in others if _is_picture(file)] + deeper)
+        _tell_left_out(folder, [name for name in names if name not in folders] + every, class_of)
         return folder, class_of
     if depth and len(folders) == 1:
         return _listing(folder / folders[0], 0)
@@ -159,18 +187,27 @@ def _is_litter(file: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in file.split("/"))
 
 
-def _holds_pictures(folder: Path) -> bool:
-    return folder.is_dir() and any(_is_picture(file) for file in catalogue.files(folder))
+def _tell_left_out(folder: Path, every: list[str], read: Container[str]) -> None:
+    """Print what is not read: in class folders anything, beside them pictures, and empty folders.
 
-
-def _tell_left_out(folder: Path, left: list[str]) -> None:
-    """Print which files and folders of pictures are not read; nothing if there are none."""
-    if left:
-        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+    every: what lies in the folder and in those below, as far as it counts.
+    """
+    left = [file for file in every if file not in read and ("/" in file or _is_picture(file))]
+    full = {file.partition("/")[0] for file in every}
+    empty = sorted(
+        name
+        for name in os.listdir(folder)
+        if name not in full and (folder / name).is_dir() and not _is_litter(name)
+    )
+    named = [ascii(file) for file in sorted(left, key=lambda file: not _is_picture(file))]
+    named = [f"{name!a} (empty)" for name in empty] + named
+    if named:
+        more = f" and {len(named) - 5} more" if len(named) > 5 else ""
         known = ", ".join(sorted(catalogue.SUFFIXES))
         print(
-            f"left out of {str(folder)!r}: {', '.join(map(ascii, left[:5]))}{more} "
-            f"(read are {known} files, and of known classes those in the class folder itself)"
+            f"left out of {str(folder)!r}: {', '.join(named[:5])}{more} "
+            f"(read are {known} files, where there are class folders those in them, and of known "
+            "classes those in the class folder itself)"
         )
 
 
@@ -180,13 +217,24 @@ def _lines(path: Path) -> list[str]:
     Raises DataError, with the file, for other text and for a file that cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        # Not splitlines, which ends lines at characters that names can hold, such as U+2028.
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{printable(path)} is not text in UTF-8 ({error}); save it as UTF-8"
         ) from None
     except OSError as error:
         raise DataError(f"{printable(path)} cannot be read: {error.strerror}") from None
+
+
+def _parted(line: str) -> list[tuple[str, str]]:
+    """How a line can be parted into a name and what is said of it, the longest name first.
+
+    At its first tab; without one at any white space, as both may hold spaces.
+    """
+    line = line.strip()
+    gaps = list(re.finditer(r"\s*\t\s*", line))[:1] or list(re.finditer(r"\s+", line))
+    return [(line[: gap.start()], line[gap.end() :]) for gap in reversed(gaps)]
 
 
 def _listed(files: list[str], subset: str | Path, folder: Path) -> list[str]:
@@ -230,12 +278,25 @@ def _classes(found: set[str], folder: Path) -> tuple[dict[str, int], str, tuple[
         set(named),
     )
     known = max(ways, key=len)
-    if unknown := sorted(found - known):
+    if unknown := sorted(found.difference(*ways)):
         raise DataError(
             f"class folders of {str(folder)!r} are neither ImageNet wnids nor the 16 categories "
             f"({', '.join(imagenet_16())}), nor all indices from 0 to 999 or ImageNet's class "
             f"names: {', '.join(printable(name) + _near(name) for name in unknown[:5])}. "
             "A file labels.txt in the folder can say which they are (a line for each: folder wnid)"
+        )
+    if found != known:
+        words = ("wnids", "the 16 categories", "indices", "class names")
+        order = sorted(zip(words, ways, strict=True), key=lambda way: -len(way[1]))
+        left, named_by = set(found), []
+        for word, way in order:
+            if mine := sorted(left & way):
+                named_by.append(f"{word} ({', '.join(map(printable, mine[:5]))})")
+            left -= way
+        raise DataError(
+            f"class folders of {str(folder)!r} are named in {len(named_by)} ways, by "
+            f"{' and by '.join(named_by)}: name all in one of them, or say by a file labels.txt "
+            "in the folder which they are (a line for each: folder wnid)"
         )
     if known == ways[2]:
         if len(indices) > 1 and sorted(indices.values()) == list(range(1, len(indices) + 1)):
@@ -319,9 +380,10 @@ def _label_file(path: Path, found: set[str]) -> dict[str, int]:
     for number, line in enumerate(_lines(path), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        between = r"\s*\t\s*" if "\t" in line.strip() else r"\s+(?=\S+$)"
-        parted = re.split(between, line.strip(), maxsplit=1)
-        name, label = parted if len(parted) == 2 else ("", "")
+        parted = _parted(line) or [("", "")]
+        # With spaces in both: a folder that is there, and a label that is one.
+        fits = [one for one in parted if one[0] in found and _plain(one[1]) in _names()]
+        name, label = (fits or parted)[0]
         named = _names().get(_plain(label), ())
         place = int(label) if label.isdecimal() else wnids.get(label, *named[:1] or [len(wnids)])
         if place >= len(wnids) or (len(named) > 1 and label not in wnids):

@@ -47,7 +47,7 @@ def load(
     subset: a list of ids, one a line (``#`` begins a comment): a file, or the name of one in
         ``data_manifests/subsets``. `n` is drawn from it.
 
-    A folder holds a subfolder per class, named by ImageNet's wnids (``n01440764``), by the 16
+    A folder holds a subfolder per class, all named by ImageNet's wnids (``n01440764``), by the 16
     categories of Geirhos et al., by indices into ImageNet's 1,000 classes (``0``, ``000``), by
     their names (``great_white_shark``), or by anything that a file ``labels.txt`` or
     ``classes.txt`` in it gives a wnid, an index or such a name (``folder wnid`` a line). It may
@@ -56,7 +56,8 @@ def load(
     bits scaled to 8, what is transparent seen on white) and, as in published evaluations, are not
     turned by their EXIF orientation.
 
-    What is left out (folders below those of classes, pictures of other kinds) is printed.
+    What is left out is printed: in class folders whatever is no such picture, pictures beside
+    class folders, and class folders that are empty.
 
     Raises DataError for an unknown variant, a set that is not here and cannot be fetched, a
     missing, empty or unreadable folder, a truncated or unreadable image, ids of the list that are
@@ -81,9 +82,11 @@ def own(where: str | Path, n: int | None = None, seed: int = 0) -> Images:
     where: as in `load`, stimuli left out. A class is a folder that holds images, however deep
         (``a/abbey`` in Places365); or, where all images lie in one folder, what a file
         ``labels.txt`` beside them gives each (``name class`` a line, the name with or without its
-        suffix), as FGVC-Aircraft's lists do.
+        suffix; a tab between them where both may hold spaces), as FGVC-Aircraft's lists do. Images
+        beside such folders are of no class and left out, as `load` prints it.
 
-    Raises DataError as `load` does, for a single class, and for images that ``labels.txt`` lacks.
+    Raises DataError as `load` does, for a single class, for images that ``labels.txt`` lacks, and
+    for one beside which there are images both loose and in folders.
     """
     _check(n, seed)
     folder, name, listed = _located(where)
