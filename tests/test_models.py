@@ -864,6 +864,24 @@ def test_a_network_that_is_changed_after_it_was_asked_is_another_model():
     assert model.identity != before
 
 
+def test_what_a_pass_writes_down_is_no_part_of_a_network():
+    class Noting(Own):
+        def __init__(self):
+            super().__init__()
+            self.calls, self.last = 0, None
+
+        def forward(self, x):
+            self.calls, self.last = self.calls + 1, x
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    model = models.wrap(Noting(), CLASSIC)
+    before = model.identity
+    model.logits(torch.rand(2, 3, 32, 32))
+    assert model.net.calls > 0
+    assert model.identity == before
+
+
 # --- decisions over the images' categories
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dis
 import hashlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,14 +34,24 @@ def configuration(net: nn.Module) -> str:
     or image size is another network. Attributes count by all that they hold (see `vitlab.values`),
     classes of timm, torch and torchvision by their name, all others by their code and what it uses.
     A network with an attribute that is not understood (a lock, a file) is another one every time.
+    What `forward` itself writes down (a count, the last attention) says nothing about the next
+    pass, or the network is none whose answers can be kept.
     """
     saved = net.state_dict()
     parts = [_tensors({k: v for k, v in net.named_buffers() if k not in saved})]
     for place, module in net.named_modules(remove_duplicate=False):
-        attributes = {k: v for k, v in sorted(vars(module).items()) if k not in _IRRELEVANT}
+        passed_over = _IRRELEVANT | _notes(type(module))
+        attributes = {k: v for k, v in sorted(vars(module).items()) if k not in passed_over}
         program = getattr(module, "code", "")  # of a scripted or traced module
         parts.append(digest(place, _code(type(module)), keys.value([attributes, program])))
     return digest(*parts)
+
+
+def _notes(kind: type) -> set[str]:
+    """The attributes that a module's forward pass sets."""
+    code = getattr(inspect.unwrap(getattr(kind, "forward", len)), "__code__", None)
+    steps = dis.get_instructions(code) if code else ()
+    return {step.argval for step in steps if step.opname == "STORE_ATTR"}
 
 
 def hooked(net: nn.Module) -> str:
