@@ -62,6 +62,7 @@ def fingerprint(folder: Path) -> str:
 
 
 LARGEST = 20_000_000_000
+_AT_ONCE = 1024  # files that wait to be read: each costs memory
 Reader = Callable[[Path], tuple[str, str]]  # a file -> its SHA-256, and what is wrong with it
 
 
@@ -74,10 +75,12 @@ def _known(
     new = [file for file in states if known.get(file, [])[:-1] != states[file]]
     now, problems = time.time_ns(), []
     with ThreadPoolExecutor() as pool:
-        paths = (folder / file for file in new)
-        for file, (found, wrong) in zip(new, pool.map(read, paths), strict=True):
-            known[file] = [*states[file], found]
-            problems += [wrong] if wrong else []
+        for first in range(0, len(new), _AT_ONCE):
+            part = new[first : first + _AT_ONCE]
+            paths = (folder / file for file in part)
+            for file, (found, wrong) in zip(part, pool.map(read, paths), strict=True):
+                known[file] = [*states[file], found]
+                problems += [wrong] if wrong else []
     if new and not problems:
         _keep(store, {f: kept for f, kept in known.items() if now - max(kept[1:3]) > _SETTLED})
     return [known[file][-1] for file in states], problems
