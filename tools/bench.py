@@ -91,7 +91,7 @@ def engine(
             for model, pixels in zip(models, normalised, strict=True):
                 model.net(pixels)
 
-    inside: list[float] = []  # moments at which a network begins and ends, but for the bare passes
+    inside: list[float] = []  # moments at which a network begins and ends, in bare passes too
 
     def one_round(seed: int) -> tuple[float, float, float]:
         inside.clear()

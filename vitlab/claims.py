@@ -109,6 +109,11 @@ def paper(name: str) -> dict[str, Any]:
 At = tuple[str | int, ...]  # where in a file a value stands: its keys and places in lists
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value from a file is a number that can be drawn and kept: finite, and no bool."""
+    return type(value) in (int, float) and -1e300 < value < 1e300
+
+
 def _unlike(value: Any, kind: Any, at: At = ()) -> Iterator[tuple[At, str]]:
     """Where a YAML value is not of a kind, and what is wrong there.
 
@@ -117,7 +122,7 @@ def _unlike(value: Any, kind: Any, at: At = ()) -> Iterator[tuple[At, str]]:
     """
     of: Any = {tuple: list}.get(type(kind), type(kind)) if not isinstance(kind, type) else kind
     if of is float:
-        fits = type(value) in (int, float) and -1e300 < value < 1e300
+        fits = is_number(value)
     else:
         fits = isinstance(value, of) and not (of is int and isinstance(value, bool))
     if not fits:

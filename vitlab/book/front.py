@@ -401,7 +401,7 @@ def _series(paper: str, claim: str, edition: str) -> dict[str, str]:
 
 
 def _check_number(one: Any) -> None:
-    if type(one) not in (int, float) or not -1e300 < one < 1e300:  # nor NaN
+    if not claims.is_number(one):
         raise TypeError(f"{one!r} is no number")
 
 

@@ -634,7 +634,8 @@ def _imported(nodes: Iterable[ast.AST]) -> list[str]:
 def _modules_beside(root: Path, names: list[str]) -> dict[str, str]:
     """A reader's own modules, which lie where pages run, with those that they import in turn."""
     parts: dict[str, str] = {}
-    for name in (waiting := [*names]):
+    waiting = [*names]
+    for name in waiting:  # which grows
         files = [root / f"{name}.py", *sorted((root / name).rglob("*.py"))]
         texts = [read_text(file) for file in files if file.is_file()]
         if name == _PACKAGE.name or f"module {name}" in parts or not texts:

@@ -6,7 +6,6 @@ import dis
 import hashlib
 import inspect
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from vitlab import keys
 from vitlab.files import digest
 
-_LIBRARIES = {"builtins", "timm", "torch", "torchvision"}  # known by their versions
 # Attributes that change no answer in evaluation mode: torch's own bookkeeping (`training` too),
 # how attention and gradients are computed, what timm was asked for.
 _IRRELEVANT = {*vars(nn.Module()), "fused_attn", "grad_checkpointing"}
@@ -31,20 +29,21 @@ def configuration(net: nn.Module) -> str:
     """A digest of what the answers depend on beside the network's state; 16 hex digits.
 
     Every submodule counts with its place, class and attributes, so that another activation, pooling
-    or image size is another network. Attributes count by all that they hold (see `vitlab.values`),
-    classes of timm, torch and torchvision by their name, all others by their code and what it uses.
-    A network with an attribute that is not understood (a lock, a file) is another one every time.
-    What `forward` itself writes down (a count, the last attention) says nothing about the next
-    pass, or the network is none whose answers can be kept.
+    or image size is another network. Classes and attributes count by all that they hold (see
+    `vitlab.values`), a library's by name and version. A network with an attribute that is not
+    understood (a lock, a file) is another one every time. What `forward` itself writes down (a
+    count, the last attention) says nothing about the next pass, or the network is none whose
+    answers can be kept.
     """
     saved = net.state_dict()
-    parts = [_tensors({k: v for k, v in net.named_buffers() if k not in saved})]
+    parts = []
     for place, module in net.named_modules(remove_duplicate=False):
         passed_over = _IRRELEVANT | _notes(type(module))
         attributes = {k: v for k, v in sorted(vars(module).items()) if k not in passed_over}
         program = getattr(module, "code", "")  # of a scripted or traced module
-        parts.append(digest(place, _code(type(module)), keys.value([attributes, program])))
-    return digest(*parts)
+        parts.append([place, type(module), attributes, program])
+    unsaved = {name: value for name, value in net.named_buffers() if name not in saved}
+    return digest(_tensors(unsaved), keys.value(parts))
 
 
 def _notes(kind: type) -> set[str]:
@@ -72,11 +71,3 @@ def _tensors(state: Mapping[str, Tensor]) -> str:
         found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         found.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()[:16]
-
-
-def _code(thing: Any) -> str:
-    """A class or function: a library's by its full name, any other by its code and what it uses."""
-    module = getattr(thing, "__module__", None) or "builtins"
-    if module.split(".")[0] in _LIBRARIES:
-        return f"{module}.{getattr(thing, '__qualname__', '')}"
-    return keys.value(thing)
