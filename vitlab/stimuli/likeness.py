@@ -1,0 +1,95 @@
+"""How like photographs pictures are: a few statistics, of which none knows a class or a network.
+
+All are of luma (Rec. 601) in [0, 1] of pictures shrunk to 32 px, CIFAR-10's size, and none needs
+a mask, for CIFAR-10 has none: what stands in the *middle*, the inner square of half the side, is
+set against the *rim*, the outermost eighth of the side all around.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SIDE = 32  # pixels; larger pictures are averaged down to it
+_LUMA = (0.299, 0.587, 0.114)
+_BINS = np.linspace(0, 0.5, 26)  # of the contrast's histogram; a luma in [0, 1] has no larger SD
+
+
+def luma(pictures: Tensor) -> np.ndarray:
+    """Pictures, uint8 [n, 3, s, s] with s a multiple of 32, as luma: float64 [n, 32, 32]."""
+    grey = (pictures.double() / 255 * torch.tensor(_LUMA)[:, None, None]).sum(1)
+    return F.avg_pool2d(grey, grey.shape[-1] // SIDE).numpy()
+
+
+def spectrum_slope(grey: np.ndarray) -> float:
+    """The exponent of power against spatial frequency, 2 to 12 cycles a picture; about -2 is 1/f.
+
+    Of the mean power of all pictures [n, 32, 32], each less its mean, under a Hann window, averaged
+    around the circle; a least-squares line through the logarithms.
+    """
+    window = np.hanning(SIDE + 1)[:SIDE]
+    centred = grey - grey.mean((1, 2), keepdims=True)
+    power = (np.abs(np.fft.fft2(centred * np.outer(window, window))) ** 2).mean(0)
+    along = np.fft.fftfreq(SIDE, 1 / SIDE)
+    ring = np.hypot(along[:, None], along[None]).round().astype(int)
+    frequencies = np.arange(2, 13)
+    mean = [power[ring == f].mean() for f in frequencies]
+    return float(np.polyfit(np.log(frequencies), np.log(mean), 1)[0])
+
+
+def contrast(grey: np.ndarray) -> np.ndarray:
+    """The standard deviation of each picture's luma: [n, 32, 32] to [n]."""
+    return grey.std((1, 2))
+
+
+def contrast_histogram(grey: np.ndarray) -> np.ndarray:
+    """Share of the pictures in each of 25 equal bins of `contrast`, 0 to 0.5: [25], sum 1."""
+    return np.histogram(contrast(grey), _BINS)[0] / len(grey)
+
+
+def _middle_and_rim() -> tuple[np.ndarray, np.ndarray]:
+    place = np.arange(SIDE)
+    from_edge = np.minimum(place, SIDE - 1 - place)
+    depth = np.minimum(from_edge[:, None], from_edge[None])
+    return depth >= SIDE // 4, depth < SIDE // 8
+
+
+def middle_over_rim(grey: np.ndarray) -> np.ndarray:
+    """Mean luma of each picture's middle less its rim's, in SDs of the picture: [n]."""
+    middle, rim = _middle_and_rim()
+    apart = grey[:, middle].mean(1) - grey[:, rim].mean(1)
+    return apart / np.maximum(contrast(grey), 1e-6)
+
+
+def area_unlike_rim(pictures: Tensor) -> np.ndarray:
+    """Share of each picture's pixels that are further in colour from the rim's mean than the rim.
+
+    Further than two root mean squared distances of the rim's own pixels: [n, 3, s, s] to [n]. A
+    stand-in for the area of the object where no mask is known.
+    """
+    colour = F.avg_pool2d(pictures.double() / 255, pictures.shape[-1] // SIDE)
+    rim = torch.from_numpy(_middle_and_rim()[1])
+    mean = colour[:, :, rim].mean(2)[..., None, None]
+    squared = (colour - mean).square().sum(1)
+    spread = squared[:, rim].mean(1)[:, None, None]
+    return (squared > 4 * spread).double().mean((1, 2)).numpy()
+
+
+def statistics(pictures: Tensor) -> dict[str, float]:
+    """All of them in one number each, of pictures uint8 [n, 3, s, s]."""
+    grey = luma(pictures)
+    apart = middle_over_rim(grey)
+    low, median, high = np.quantile(contrast(grey), [0.1, 0.5, 0.9])
+    return {
+        "spectrum slope": spectrum_slope(grey),
+        "mean luma": float(grey.mean()),
+        "SD of the pictures' mean luma": float(grey.mean((1, 2)).std()),
+        "contrast, median": float(median),
+        "contrast, 10th percentile": float(low),
+        "contrast, 90th percentile": float(high),
+        "middle against rim, median": float(np.median(np.abs(apart))),
+        "middle brighter than rim": float((apart > 0).mean()),
+        "area unlike the rim": float(area_unlike_rim(pictures).mean()),
+    }
