@@ -1,8 +1,8 @@
 """Rendered images of which everything is known: shape, texture, colour, pose, background, mask.
 
-A stimulus is a textured object on a cluttered grey background. In *natural* stimuli shape, texture
-and hue agree on the category, as in photographs; the other variants take single cues away or set
-them against each other (Geirhos et al. 2019). Nothing is stored: an image is a function of
+A stimulus is a textured object, darker or brighter than its ground, which is as rough as those of
+photographs. In *natural* stimuli shape, texture and hue agree on the category, as in photographs;
+the other variants take single cues away or set them against each other (Geirhos et al. 2019). Nothing is stored: an image is a function of
 ``(split, index, seed, variant)``, so any batch, order or number of workers gives the same pixels.
 
 >>> scene = describe("test", 7)
@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw
 from vitlab.files import digest
 from vitlab.rng import generator
 from vitlab.stimuli.shapes import SHAPES
-from vitlab.stimuli.textures import SIZE, TEXTURES, background, textured, wave
+from vitlab.stimuli.textures import CLUTTER, SIZE, TEXTURES, background, textured, wave
 
 # Outlines are drawn four times larger and averaged down, which smooths their edges.
 _SUPERSAMPLE = 4
@@ -43,6 +43,18 @@ VARIANTS = {
     "inverted": "a natural stimulus with inverted colours",
     "hard": "natural, but small, turned, pale, cluttered and partly covered, each to a random degree",
 }
+# The viewpoint: how an object may lie in the picture. Like the tones below and in `textures` chosen
+# by image statistics and clean accuracy alone (book/methods.md says which), by no finding.
+SCALE = (0.5, 0.9)  # half its box, of half the picture's side
+TURN = 20.0  # degrees, either way
+CUT = 0.15  # the share of its box's side that the frame may cut off
+# Tones: luma in [0, 1].
+MIDDLE, MIDDLE_SPREAD = 0.48, 0.08  # between object and ground: mean and SD, at most two SDs away
+APART = (0.05, 0.50)  # object and ground
+PALE = 0.25  # the least share of its strength that a texture and its hue may have
+HUE_SPREAD = 0.05  # SD around the hue of the category, of the circle; categories are 1/16 apart
+GRAIN = 0.015  # SD of what each pixel has of its own
+
 # What an artist leaves of an object: ImageNet-R's part (Hendrycks et al. 2021).
 RENDITIONS = ("edges", "silhouette", "flat", "sketch", "inverted")
 # The most that each nuisance of a hard stimulus does; how much of it is drawn per stimulus.
@@ -68,6 +80,10 @@ class Scene:
     scale: float
     x: float
     y: float
+    luma: float  # of the object, its mean; of the ground below
+    ground: float
+    strength: float  # of texture and hue, a share in [PALE, 1]
+    clutter: int  # of the ground: 0, 1 or 2
     seed: int
     key: tuple
 
@@ -79,6 +95,7 @@ def describe(
 
     Categories take turns: natural stimulus i shows category ``i % 16`` (``i % 8`` with `held_out`);
     cue-conflict stimulus i shows the (shape, texture) pair ``i % 240`` of unequal categories.
+    Half the objects of each category are brighter than their ground.
 
     Raises ValueError for an unknown split or variant, naming the known ones.
     """
@@ -98,12 +115,16 @@ def describe(
         label = texture = index % count
     if variant == "stylised":
         texture = int(cue.integers(count))
-    hue = (texture / count + 0.1 * pose.standard_normal()) % 1
+    hue = (texture / count + HUE_SPREAD * pose.standard_normal()) % 1
     if variant == "stylised":
         hue = float(cue.random())
-    scale = pose.uniform(0.66, 0.86)
-    room = 0.95 - scale
-    angle, x, y = pose.uniform(-15, 15), pose.uniform(-room, room), pose.uniform(-room, room)
+    scale, angle = pose.uniform(*SCALE), pose.uniform(-TURN, TURN)
+    room = 1 - (1 - 2 * CUT) * scale
+    x, y = pose.uniform(-room, room, 2)
+    middle = MIDDLE + MIDDLE_SPREAD * np.clip(pose.standard_normal(), -2, 2)
+    # Halves of a category take turns: -1 is darker than the ground, 1 is brighter.
+    apart = (-1) ** (index + index // 16) * pose.uniform(*APART)
+    strength, clutter = pose.uniform(PALE, 1), pose.integers(len(CLUTTER))
     if variant == "hard":
         hard = generator(*key, "hard")
         scale *= 1 - _HARD["smaller"] * hard.random()
@@ -120,6 +141,10 @@ def describe(
         scale=float(scale),
         x=float(x),
         y=float(y),
+        luma=float(middle + apart / 2),
+        ground=float(middle - apart / 2),
+        strength=float(strength),
+        clutter=int(clutter),
         seed=seed,
         key=key,
     )
@@ -135,7 +160,7 @@ def _outline(scene: Scene, size: int) -> list[list[tuple[float, float]]]:
 def draw_mask(scene: Scene, size: int = SIZE) -> np.ndarray:
     """Share of each pixel that the object covers: float32 [size, size] in [0, 1].
 
-    Of a hard stimulus only what can be seen of the object.
+    What the frame cuts off is not in it, nor what lies under a hard stimulus's cover.
     """
     whole = _whole_mask(scene, size)
     return whole * (1 - _cover(scene, size)) if scene.variant == "hard" else whole
@@ -180,10 +205,18 @@ def _clutter(noise: np.random.Generator, size: int) -> np.ndarray:
     return bars
 
 
+def _surfaces(
+    scene: Scene, noise: np.random.Generator, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ground and the object's surface, each over the whole picture: float32 [size, size, 3]."""
+    ground = background(noise, size, scene.ground, scene.clutter)
+    surface = textured(scene.texture, scene.hue, noise, size, scene.luma, scene.strength)
+    return ground, surface
+
+
 def _hard(scene: Scene, noise: np.random.Generator, size: int) -> np.ndarray:
     """A hard stimulus before its grain: float32 [size, size, 3]."""
-    ground = background(noise, size)
-    texture = textured(scene.texture, scene.hue, noise, size)
+    ground, texture = _surfaces(scene, noise, size)
     more = generator(*scene.key, "hard picture")
     ground = ground + _clutter(more, size)[..., None]
     faded = np.float32(_HARD["pale"] * more.random())
@@ -192,6 +225,14 @@ def _hard(scene: Scene, noise: np.random.Generator, size: int) -> np.ndarray:
     cover = _cover(scene, size)[..., None]
     seen = mask * texture + (1 - mask) * ground
     return (1 - cover) * seen + cover * np.float32(more.uniform(0.3, 0.8))
+
+
+def _grained(picture: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+    """A picture with noise in every pixel, in 8 bits: float32 [h, w, 3] to uint8."""
+    grain = noise.standard_normal(picture.shape, dtype=np.float32)
+    grain *= np.float32(GRAIN)
+    grain += picture
+    return np.round(255 * np.clip(grain, 0, 1)).astype(np.uint8)
 
 
 def _sketch(scene: Scene, size: int) -> np.ndarray:
@@ -236,19 +277,13 @@ def draw(scene: Scene, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
         return 255 - picture, mask
     noise = generator(*scene.key, "picture")
     if scene.variant == "hard":
-        picture = _hard(scene, noise, size)
-        grain = noise.standard_normal((size, size, 3), dtype=np.float32)
-        picture = np.clip(picture + np.float32(0.03) * grain, 0, 1)
-        return np.round(255 * picture).astype(np.uint8), draw_mask(scene, size)
-    ground = background(noise, size)
-    picture = textured(scene.texture, scene.hue, noise, size)
+        return _grained(_hard(scene, noise, size), noise), draw_mask(scene, size)
+    ground, picture = _surfaces(scene, noise, size)
     mask = np.ones((size, size), np.float32)
     if scene.variant != "texture-only":
         mask = draw_mask(scene, size)
         picture = mask[..., None] * picture + (1 - mask[..., None]) * ground
-    grain = noise.standard_normal((size, size, 3), dtype=np.float32)
-    picture = np.clip(picture + np.float32(0.03) * grain, 0, 1)
-    return np.round(255 * picture).astype(np.uint8), mask
+    return _grained(picture, noise), mask
 
 
 def render(scenes: Iterable[Scene], size: int = SIZE) -> tuple[torch.Tensor, torch.Tensor]:

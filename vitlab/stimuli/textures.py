@@ -1,11 +1,13 @@
-"""Surfaces: textures in two tones of a hue, and the mottled grey background of a stimulus."""
+"""Surfaces: textures in two tones of a hue, and the ground of a stimulus, noisy as photographs."""
 
 from __future__ import annotations
 
 import colorsys
+from functools import cache
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
+from scipy.fft import irfft2
 
 SIZE = 64  # pixels; the ViT's 8 px patches make an 8 x 8 grid of it
 
@@ -78,27 +80,107 @@ TEXTURES = {
 }  # fmt: skip
 
 
-def textured(texture: str, hue: float, noise: np.random.Generator, size: int = SIZE) -> np.ndarray:
-    """A texture in two tones of one hue, in [0, 1): float32 [size, size, 3] in [0, 1]."""
+# --- tones ----------------------------------------------------------------------------------------
+
+# How strong each cue is, in shares of the range from black to white. Chosen, as all constants of
+# the stimuli, by the statistics and accuracies that the book's page of methods names.
+SLOPE = 1.4  # amplitude of noise falls as frequency to minus this
+CONTRAST = (0.08, 0.20)  # of a texture: how far each of its two tones is from their mean
+SATURATION = (0.15, 0.45)  # of its hue
+SHADING = 0.12  # SD of the smooth light and shade on any surface
+# Three levels of clutter of a ground: the SD of its 1/f noise, and how many patches lie on it.
+CLUTTER = ((0.10, 0), (0.14, 4), (0.18, 8))
+PATCH = 0.30  # how far at most a patch of clutter is from the ground in luma
+TINT = 0.12  # saturation of a ground, at most
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
+
+
+def chroma(hue: float) -> np.ndarray:
+    """The direction of a hue in [0, 1) without any luma: float32 [3], red, green, blue."""
+    colour = np.array(colorsys.hsv_to_rgb(hue % 1, 1, 1), np.float32)
+    return colour - _LUMA @ colour
+
+
+def natural_noise(noise: np.random.Generator, size: int = SIZE) -> np.ndarray:
+    """Noise whose amplitude falls as 1/f, as of photographs: float32 [size, size], mean 0, SD 1.
+
+    It wraps around.
+    """
+    falloff = _falloff(size)
+    drawn = noise.standard_normal((2, *falloff.shape), dtype=np.float32)
+    waves = (drawn[0] + np.complex64(1j) * drawn[1]) * falloff
+    field = irfft2(waves, (size, size))
+    return field / np.float32(np.sqrt(np.vdot(field, field) / field.size))
+
+
+@cache
+def _falloff(size: int) -> np.ndarray:
+    down, across = np.fft.fftfreq(size, 1 / size), np.fft.rfftfreq(size, 1 / size)
+    frequency = np.hypot(down[:, None], across[None])
+    frequency[0, 0] = np.inf
+    return (1 / frequency**SLOPE).astype(np.float32)
+
+
+def textured(
+    texture: str,
+    hue: float,
+    noise: np.random.Generator,
+    size: int = SIZE,
+    luma: float | None = None,
+    strength: float = 1.0,
+) -> np.ndarray:
+    """A texture in two tones of one hue, in [0, 1), lit unevenly: float32 [size, size, 3].
+
+    About [0, 1], not clipped. luma: its mean, drawn if None. strength: of texture and hue, as a
+    share of `CONTRAST` and `SATURATION`.
+    """
     axis = (np.arange(size, dtype=np.float32) - size / 2) * (SIZE / size)
     turn = np.radians(noise.uniform(-15, 15))
     stretch = noise.uniform(0.9, 1.1)
     du, dv = noise.uniform(-8, 8, 2)
     u = (np.cos(turn) * axis[None] + np.sin(turn) * axis[:, None]) * stretch + du
     v = (np.cos(turn) * axis[:, None] - np.sin(turn) * axis[None]) * stretch + dv
-    value = TEXTURES[texture](u.astype(np.float32), v.astype(np.float32), noise)[..., None]
-    light = colorsys.hsv_to_rgb(hue, noise.uniform(0.55, 0.9), noise.uniform(0.7, 0.95))
-    dark = colorsys.hsv_to_rgb(hue, noise.uniform(0.7, 1.0), noise.uniform(0.15, 0.4))
-    return value * np.array(light, np.float32) + (1 - value) * np.array(dark, np.float32)
+    value = TEXTURES[texture](u.astype(np.float32), v.astype(np.float32), noise)
+    drawn, contrast, saturation = noise.uniform(*zip((0.3, 0.7), CONTRAST, SATURATION, strict=True))
+    grey = np.float32(2 * strength * contrast) * (value - value.mean())
+    grey += np.float32(drawn if luma is None else luma)
+    grey += np.float32(SHADING) * natural_noise(noise, size)
+    return grey[..., None] + np.float32(strength * saturation) * chroma(hue)
 
 
-def background(noise: np.random.Generator, size: int = SIZE) -> np.ndarray:
-    """Grey, mottled, with two faint blurred bars of clutter: float32 [size, size, 3] in [0, 1]."""
-    grey = noise.uniform(0.65, 0.95)
-    tint = noise.uniform(-0.05, 0.05, 3).astype(np.float32)
-    mottle = 0.25 * (smooth_noise(noise, 5, size) - 0.5)
-    axis = np.linspace(-1, 1, size, dtype=np.float32)
-    for turn, offset, width in noise.uniform([0, -0.9, 6], [np.pi, 0.9, 12], (2, 3)):
-        distance = np.cos(turn) * axis[None] + np.sin(turn) * axis[:, None] - offset
-        mottle = mottle - 0.12 * np.exp(-((width * distance) ** 2)).astype(np.float32)
-    return np.float32(grey) + mottle[..., None] + tint
+def background(
+    noise: np.random.Generator,
+    size: int = SIZE,
+    luma: float | None = None,
+    clutter: int | None = None,
+) -> np.ndarray:
+    """A ground with the 1/f spectrum of photographs: float32 [size, size, 3], about [0, 1].
+
+    luma: its mean before clutter, drawn if None. clutter: level 0, 1 or 2, drawn if None.
+    """
+    drawn, hue, tint = noise.uniform([0.3, 0, 0], [0.7, 1, TINT])
+    level = int(noise.integers(len(CLUTTER)))
+    rough, patches = CLUTTER[level if clutter is None else clutter]
+    grey = np.float32(rough) * natural_noise(noise, size)
+    grey += np.float32(drawn if luma is None else luma)
+    picture = grey[..., None] + np.float32(tint) * chroma(hue)
+    return picture + _patches(noise, patches, tint, hue, size) if patches else picture
+
+
+def _patches(
+    noise: np.random.Generator, count: int, tint: float, hue: float, size: int
+) -> np.ndarray:
+    """What patches add to a ground, each an ellipse on those before: float32 [size, size, 3]."""
+    canvas = Image.new("RGB", (2 * size, 2 * size), (128, 128, 128))
+    pen = ImageDraw.Draw(canvas)
+    low, high = [-1, -1, 0, 0.15, 0.2, -PATCH, 0], [1, 1, np.pi, 0.7, 1, PATCH, 1]
+    for x, y, turn, long, thin, tone, own in noise.uniform(low, high, (count, 7)):
+        axes = np.array([[np.cos(turn), np.sin(turn)], [-thin * np.sin(turn), thin * np.cos(turn)]])
+        rim = (long * _CIRCLE @ axes + (x + 1, y + 1)) * size
+        added = tone + tint * (chroma(own) - chroma(hue))
+        pen.polygon(rim.ravel().tolist(), fill=tuple((128 + 127 * added).astype(int).tolist()))
+    return (np.asarray(canvas.reduce(2), dtype=np.float32) - 128) / 127
+
+
+_CIRCLE = np.stack([np.cos(np.arange(0, 2 * np.pi, 0.25)), np.sin(np.arange(0, 2 * np.pi, 0.25))], 1)
