@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw
 from vitlab.files import digest
 from vitlab.rng import generator
 from vitlab.stimuli.shapes import SHAPES
-from vitlab.stimuli.textures import CLUTTER, SIZE, TEXTURES, background, textured, wave
+from vitlab.stimuli.textures import CLUTTER, SIZE, TEXTURES, daylight, patches, textured, wave
 
 # Outlines are drawn four times larger and averaged down, which smooths their edges.
 _SUPERSAMPLE = 4
@@ -45,14 +45,14 @@ VARIANTS = {
 }
 # The viewpoint: how an object may lie in the picture. Like the tones below and in `textures` chosen
 # by image statistics and clean accuracy alone (book/methods.md says which), by no finding.
-SCALE = (0.5, 0.9)  # half its box, of half the picture's side
+SCALE = (0.55, 0.9)  # half its box, of half the picture's side
 TURN = 20.0  # degrees, either way
 CUT = 0.15  # the share of its box's side that the frame may cut off
 # Tones: luma in [0, 1].
 MIDDLE, MIDDLE_SPREAD = 0.48, 0.08  # between object and ground: mean and SD, at most two SDs away
-APART = (0.05, 0.50)  # object and ground
-PALE = 0.25  # the least share of its strength that a texture and its hue may have
-HUE_SPREAD = 0.05  # SD around the hue of the category, of the circle; categories are 1/16 apart
+APART = (0.15, 0.60)  # object and ground, at full strength
+PALE = 3.0  # strength is 1 - u ** PALE, u uniform: the more, the fewer are hardly to be seen
+HUE_SPREAD = 0.03  # SD around the hue of the category, of the circle; categories are 1/16 apart
 GRAIN = 0.015  # SD of what each pixel has of its own
 
 # What an artist leaves of an object: ImageNet-R's part (Hendrycks et al. 2021).
@@ -82,7 +82,7 @@ class Scene:
     y: float
     luma: float  # of the object, its mean; of the ground below
     ground: float
-    strength: float  # of texture and hue, a share in [PALE, 1]
+    strength: float  # of texture, hue and distance to the ground, a share in (0, 1]
     clutter: int  # of the ground: 0, 1 or 2
     seed: int
     key: tuple
@@ -123,8 +123,8 @@ def describe(
     x, y = pose.uniform(-room, room, 2)
     middle = MIDDLE + MIDDLE_SPREAD * np.clip(pose.standard_normal(), -2, 2)
     # Halves of a category take turns: -1 is darker than the ground, 1 is brighter.
-    apart = (-1) ** (index + index // 16) * pose.uniform(*APART)
-    strength, clutter = pose.uniform(PALE, 1), pose.integers(len(CLUTTER))
+    strength, clutter = 1 - pose.random() ** PALE, pose.integers(len(CLUTTER))
+    apart = (-1) ** (index + index // 16) * strength * pose.uniform(*APART)
     if variant == "hard":
         hard = generator(*key, "hard")
         scale *= 1 - _HARD["smaller"] * hard.random()
@@ -209,9 +209,10 @@ def _surfaces(
     scene: Scene, noise: np.random.Generator, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ground and the object's surface, each over the whole picture: float32 [size, size, 3]."""
-    ground = background(noise, size, scene.ground, scene.clutter)
+    light = daylight(noise, scene.clutter, size)
     surface = textured(scene.texture, scene.hue, noise, size, scene.luma, scene.strength)
-    return ground, surface
+    ground = np.float32(scene.ground) + patches(noise, scene.clutter, size)
+    return ground + light, surface + light
 
 
 def _hard(scene: Scene, noise: np.random.Generator, size: int) -> np.ndarray:

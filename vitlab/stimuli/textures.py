@@ -84,14 +84,13 @@ TEXTURES = {
 
 # How strong each cue is, in shares of the range from black to white. Chosen, as all constants of
 # the stimuli, by the statistics and accuracies that the book's page of methods names.
-SLOPE = 1.4  # amplitude of noise falls as frequency to minus this
 CONTRAST = (0.08, 0.20)  # of a texture: how far each of its two tones is from their mean
-SATURATION = (0.15, 0.45)  # of its hue
-SHADING = 0.12  # SD of the smooth light and shade on any surface
-# Three levels of clutter of a ground: the SD of its 1/f noise, and how many patches lie on it.
-CLUTTER = ((0.10, 0), (0.14, 4), (0.18, 8))
-PATCH = 0.30  # how far at most a patch of clutter is from the ground in luma
-TINT = 0.12  # saturation of a ground, at most
+SATURATION = (0.20, 0.50)  # of its hue
+# Three levels of clutter: the SD of the 1/f light and shade, and how many patches the ground has.
+CLUTTER = ((0.08, 0), (0.12, 4), (0.16, 8))
+SLOPE = 1.5  # the amplitude of that noise falls as frequency to minus this
+PATCH = 0.30  # how far at most a patch is from the ground in luma
+TINT = 0.06  # saturation of the light, at most; of a patch as well
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
 
@@ -122,6 +121,16 @@ def _falloff(size: int) -> np.ndarray:
     return (1 / frequency**SLOPE).astype(np.float32)
 
 
+def daylight(noise: np.random.Generator, clutter: int, size: int = SIZE) -> np.ndarray:
+    """Light and shade of a level of clutter, and the light's tint: float32 [size, size, 3].
+
+    To be added to whatever stands in it; its mean luma is 0.
+    """
+    rough, _ = CLUTTER[clutter]
+    tint = np.float32(noise.uniform(0, TINT)) * chroma(noise.random())
+    return np.float32(rough) * natural_noise(noise, size)[..., None] + tint
+
+
 def textured(
     texture: str,
     hue: float,
@@ -130,10 +139,10 @@ def textured(
     luma: float | None = None,
     strength: float = 1.0,
 ) -> np.ndarray:
-    """A texture in two tones of one hue, in [0, 1), lit unevenly: float32 [size, size, 3].
+    """A texture in two tones of one hue, in [0, 1): float32 [size, size, 3], about [0, 1].
 
-    About [0, 1], not clipped. luma: its mean, drawn if None. strength: of texture and hue, as a
-    share of `CONTRAST` and `SATURATION`.
+    luma: its mean, drawn if None. strength: of texture and hue, as a share of `CONTRAST` and
+    `SATURATION`.
     """
     axis = (np.arange(size, dtype=np.float32) - size / 2) * (SIZE / size)
     turn = np.radians(noise.uniform(-15, 15))
@@ -145,41 +154,29 @@ def textured(
     drawn, contrast, saturation = noise.uniform(*zip((0.3, 0.7), CONTRAST, SATURATION, strict=True))
     grey = np.float32(2 * strength * contrast) * (value - value.mean())
     grey += np.float32(drawn if luma is None else luma)
-    grey += np.float32(SHADING) * natural_noise(noise, size)
     return grey[..., None] + np.float32(strength * saturation) * chroma(hue)
 
 
-def background(
-    noise: np.random.Generator,
-    size: int = SIZE,
-    luma: float | None = None,
-    clutter: int | None = None,
-) -> np.ndarray:
-    """A ground with the 1/f spectrum of photographs: float32 [size, size, 3], about [0, 1].
+def background(noise: np.random.Generator, size: int = SIZE) -> np.ndarray:
+    """A ground of any luma and clutter, in its light: float32 [size, size, 3], about [0, 1]."""
+    luma, clutter = np.float32(noise.uniform(0.3, 0.7)), int(noise.integers(len(CLUTTER)))
+    return luma + daylight(noise, clutter, size) + patches(noise, clutter, size)
 
-    luma: its mean before clutter, drawn if None. clutter: level 0, 1 or 2, drawn if None.
+
+def patches(noise: np.random.Generator, clutter: int, size: int = SIZE) -> np.ndarray:
+    """What a level's patches add to a ground: ellipses, each on those before it.
+
+    float32 [size, size, 3]; 0 where there is none.
     """
-    drawn, hue, tint = noise.uniform([0.3, 0, 0], [0.7, 1, TINT])
-    level = int(noise.integers(len(CLUTTER)))
-    rough, patches = CLUTTER[level if clutter is None else clutter]
-    grey = np.float32(rough) * natural_noise(noise, size)
-    grey += np.float32(drawn if luma is None else luma)
-    picture = grey[..., None] + np.float32(tint) * chroma(hue)
-    return picture + _patches(noise, patches, tint, hue, size) if patches else picture
-
-
-def _patches(
-    noise: np.random.Generator, count: int, tint: float, hue: float, size: int
-) -> np.ndarray:
-    """What patches add to a ground, each an ellipse on those before: float32 [size, size, 3]."""
+    _, count = CLUTTER[clutter]
     canvas = Image.new("RGB", (2 * size, 2 * size), (128, 128, 128))
     pen = ImageDraw.Draw(canvas)
     low, high = [-1, -1, 0, 0.15, 0.2, -PATCH, 0], [1, 1, np.pi, 0.7, 1, PATCH, 1]
-    for x, y, turn, long, thin, tone, own in noise.uniform(low, high, (count, 7)):
+    for x, y, turn, long, thin, tone, hue in noise.uniform(low, high, (count, 7)):
         axes = np.array([[np.cos(turn), np.sin(turn)], [-thin * np.sin(turn), thin * np.cos(turn)]])
         rim = (long * _CIRCLE @ axes + (x + 1, y + 1)) * size
-        added = tone + tint * (chroma(own) - chroma(hue))
-        pen.polygon(rim.ravel().tolist(), fill=tuple((128 + 127 * added).astype(int).tolist()))
+        added = 128 + 127 * (tone + TINT * chroma(hue))
+        pen.polygon(rim.ravel().tolist(), fill=tuple(added.astype(int).tolist()))
     return (np.asarray(canvas.reduce(2), dtype=np.float32) - 128) / 127
 
 
