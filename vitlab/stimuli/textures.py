@@ -84,10 +84,10 @@ TEXTURES = {
 
 # How strong each cue is, in shares of the range from black to white. Chosen, as all constants of
 # the stimuli, by the statistics and accuracies that the book's page of methods names.
-CONTRAST = (0.08, 0.20)  # of a texture: how far each of its two tones is from their mean
-SATURATION = (0.20, 0.50)  # of its hue
+CONTRAST = (0.10, 0.22)  # of a texture: how far each of its two tones is from their mean
+SATURATION = (0.25, 0.55)  # of its hue
 # Three levels of clutter: the SD of the 1/f light and shade, and how many patches the ground has.
-CLUTTER = ((0.08, 0), (0.12, 4), (0.16, 8))
+CLUTTER = ((0.07, 0), (0.11, 3), (0.15, 6))
 SLOPE = 1.5  # the amplitude of that noise falls as frequency to minus this
 PATCH = 0.30  # how far at most a patch is from the ground in luma
 TINT = 0.06  # saturation of the light, at most; of a patch as well
@@ -180,4 +180,6 @@ def patches(noise: np.random.Generator, clutter: int, size: int = SIZE) -> np.nd
     return (np.asarray(canvas.reduce(2), dtype=np.float32) - 128) / 127
 
 
-_CIRCLE = np.stack([np.cos(np.arange(0, 2 * np.pi, 0.25)), np.sin(np.arange(0, 2 * np.pi, 0.25))], 1)
+_CIRCLE = np.stack(
+    [np.cos(np.arange(0, 2 * np.pi, 0.25)), np.sin(np.arange(0, 2 * np.pi, 0.25))], 1
+)
