@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from vitlab.images import cifar
+from vitlab.images.errors import DataError
 from vitlab.stimuli import likeness
 from vitlab.stimuli import scenes as stimuli
 
@@ -41,3 +43,36 @@ def test_a_bright_square_in_the_middle_is_seen_and_measured():
     apart = likeness.middle_over_rim(likeness.luma(picture))
     assert apart == pytest.approx([1 / np.sqrt(0.25 * 0.75), -1 / np.sqrt(0.25 * 0.75)])
     assert likeness.area_unlike_rim(picture) == pytest.approx([0.25, 0.25])
+
+
+def test_masks_tell_polarity_and_area():
+    picture = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    picture[0, :, :, :8] = 200
+    picture[1, :, :, 8:] = 200
+    mask = torch.zeros(2, 32, 32)
+    mask[:, :, :8] = 1
+    told = likeness.objects(picture, mask)
+    assert told == {"objects brighter than their ground": 0.5, "area of the object, median": 0.25}
+
+
+def test_natural_stimuli_are_as_like_photographs_as_was_asked():
+    pictures, masks = stimuli.render([stimuli.describe("validation", i) for i in range(960)])
+    table = likeness.compared(pictures, masks).set_index("statistic")
+    bounded = table.dropna(subset=["least", "most"])
+    assert len(bounded) == 9
+    assert bounded["stimuli"].between(bounded["least"], bounded["most"]).all(), bounded
+    # Beside whom: the same photographs give the bounds that the page of methods names.
+    assert table.loc["spectrum slope", "most"] - table.loc["spectrum slope", "least"] == (
+        pytest.approx(0.6)
+    )
+
+
+def test_the_photographs_statistics_are_cifar_10s():
+    try:
+        pictures, _ = cifar.load("test")
+    except DataError as error:
+        pytest.skip(f"CIFAR-10 is not here: {error}")
+    kept, again = likeness.photographs(), likeness.measured(pictures)
+    # The kept ones are of JPEG files, whose pixels differ slightly from the archive's.
+    assert again["statistics"] == pytest.approx(kept["statistics"], abs=0.02)
+    assert again["contrast histogram"] == pytest.approx(kept["contrast histogram"], abs=0.005)

@@ -217,9 +217,9 @@ def test_pasting_takes_the_object_by_its_mask_and_the_ground_elsewhere():
 def test_a_ground_is_texture_mixed_with_grey():
     textures = data.load("stimuli", "texture-only", n=16)
     half = np.asarray(backgrounds.grounds(16, strength=0.25).picture(9), float)
-    expected = 0.25 * np.asarray(textures.picture(9), float) + 0.75 * 204
+    expected = 0.25 * np.asarray(textures.picture(9), float) + 0.75 * 122
     assert np.abs(half - expected).max() <= 0.5
-    assert (np.asarray(backgrounds.grounds(16, strength=0.0).picture(3)) == 204).all()
+    assert (np.asarray(backgrounds.grounds(16, strength=0.0).picture(3)) == 122).all()
 
 
 def test_grounds_are_of_the_same_or_of_other_classes_and_drawn_per_object():

@@ -18,25 +18,28 @@ from vitlab.images.imagenet import NINE
 from vitlab.images.images import Images, subset
 from vitlab.images.loading import load
 from vitlab.rng import generator
+from vitlab.stimuli.scenes import MIDDLE
 
-# How much of a stimulus's ground is texture, the rest plain grey. Chosen on validation stimuli with
-# mini/cnn-2 alone: a random ground costs it about 19 points (in the paper BiT loses 18).
+# How much of such a ground is texture, the rest plain grey, as bright as stimuli are. Chosen on
+# validation stimuli with mini/cnn-2 alone: a random ground costs it about 19 points (in the
+# paper BiT loses 18).
 GROUND = 0.6
+_GREY = round(255 * MIDDLE)
 
 
 def grounds(n: int, seed: int = 0, strength: float = GROUND, split: str = "test") -> Images:
     """Grounds that tell a category: its texture and hue, paler, with no object.
 
-    strength: share of the texture in [0, 1]; the rest is light grey.
+    strength: share of the texture in [0, 1]; the rest is middle grey.
     """
     textures = load("stimuli", "texture-only", split, n, seed)
 
     return replace(
         textures,
         name="grounds",
-        picture=lambda i: _blend(textures.picture(i), 204, strength),
+        picture=lambda i: _blend(textures.picture(i), _GREY, strength),
         mask=None,
-        fingerprint=digest(textures.fingerprint, strength, keys.function(_blend)),
+        fingerprint=digest(textures.fingerprint, strength, _GREY, keys.function(_blend)),
     )
 
 
@@ -132,12 +135,12 @@ def stimuli_backgrounds(
 ) -> tuple[dict[str, Images], Images]:
     """The variants of ImageNet-9 (Xiao et al. 2021) in miniature, and `foregrounds` objects to try.
 
-    original: natural stimuli, on their own grey. mixed-same and mixed-rand: the same objects on a
+    original: natural stimuli, on their own ground. mixed-same and mixed-rand: the same objects on a
     ground of their own or of a random other category. no background: on black. only background: the
     ground of mixed-same. The second set has some objects on `tries` grounds of other categories.
     """
     original = load("stimuli", "natural", split, n, seed)
-    # The same objects before they are cut out: edges bring no grey along.
+    # The same objects before they are cut out: edges bring no ground along.
     objects = load("stimuli", "texture-only", split, n, seed)
     behind = grounds(16 * max(20, tries), seed + 1, strength, split)
     same = choose_grounds(objects, behind, 1, True, seed)

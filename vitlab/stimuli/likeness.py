@@ -7,10 +7,16 @@ set against the *rim*, the outermost eighth of the side all around.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from vitlab.files import read_json
 
 SIDE = 32  # pixels; larger pictures are averaged down to it
 _LUMA = (0.299, 0.587, 0.114)
@@ -93,3 +99,65 @@ def statistics(pictures: Tensor) -> dict[str, float]:
         "middle brighter than rim": float((apart > 0).mean()),
         "area unlike the rim": float(area_unlike_rim(pictures).mean()),
     }
+
+
+def objects(pictures: Tensor, masks: Tensor) -> dict[str, float]:
+    """What exact masks tell: polarity and area. uint8 [n, 3, s, s], float [n, s, s] in [0, 1]."""
+    grey = (pictures.double() / 255 * torch.tensor(_LUMA)[:, None, None]).sum(1)
+    inside, outside = masks.double(), 1 - masks.double()
+    apart = (grey * inside).sum((1, 2)) / inside.sum((1, 2))
+    apart -= (grey * outside).sum((1, 2)) / outside.sum((1, 2))
+    return {
+        "objects brighter than their ground": float((apart > 0).double().mean()),
+        "area of the object, median": float(inside.mean((1, 2)).median()),
+    }
+
+
+def photographs() -> dict[str, Any]:
+    """The statistics of CIFAR-10's 10,000 test photographs, kept, for the set is not always here.
+
+    Keys `source`, `statistics` and `contrast histogram`; made by `measured` of the whole test set.
+    """
+    return read_json(Path(__file__).with_name("photographs.json"))
+
+
+def measured(pictures: Tensor) -> dict[str, Any]:
+    """What `photographs` keeps, without the source, of pictures uint8 [n, 3, s, s]."""
+    histogram = contrast_histogram(luma(pictures))
+    return {
+        "statistics": {name: round(value, 4) for name, value in statistics(pictures).items()},
+        "contrast histogram": histogram.round(4).tolist(),
+    }
+
+
+# How far from the photographs' the stimuli's may be, and what else is asked of them; written down
+# on the book's page of methods before the stimuli were drawn.
+_WITHIN = {
+    "spectrum slope": 0.3,
+    "mean luma": 0.1,
+    "contrast, median": 0.04,
+    "middle against rim, median": 0.2,
+    "area unlike the rim": 0.1,
+}
+_RANGES = {
+    "middle brighter than rim": (0.4, 0.6),
+    "contrast, histogram in common": (0.75, 1.0),
+    "objects brighter than their ground": (0.45, 0.55),
+    "area of the object, median": (0.15, 0.4),
+}
+
+
+def compared(pictures: Tensor, masks: Tensor) -> pd.DataFrame:
+    """Stimuli beside photographs: a row a statistic, with the bounds it has to keep, if any.
+
+    Columns: statistic, CIFAR-10, stimuli, least, most; NaN where there is nothing to say.
+    """
+    kept = photographs()
+    common = np.minimum(contrast_histogram(luma(pictures)), kept["contrast histogram"]).sum()
+    ours = statistics(pictures) | {"contrast, histogram in common": float(common)}
+    ours |= objects(pictures, masks)
+    theirs = kept["statistics"]
+    bounds = _RANGES | {k: (theirs[k] - far, theirs[k] + far) for k, far in _WITHIN.items()}
+    none = (np.nan, np.nan)
+    rows = [(k, theirs.get(k, np.nan), v, *bounds.get(k, none)) for k, v in ours.items()]
+    return pd.DataFrame(rows, columns=["statistic", "CIFAR-10", "stimuli", "least", "most"])
