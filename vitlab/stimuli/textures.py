@@ -151,7 +151,8 @@ def textured(
     u = (np.cos(turn) * axis[None] + np.sin(turn) * axis[:, None]) * stretch + du
     v = (np.cos(turn) * axis[:, None] - np.sin(turn) * axis[None]) * stretch + dv
     value = TEXTURES[texture](u.astype(np.float32), v.astype(np.float32), noise)
-    drawn, contrast, saturation = noise.uniform(*zip((0.3, 0.7), CONTRAST, SATURATION, strict=True))
+    low, high = np.array([(0.3, 0.7), CONTRAST, SATURATION]).T
+    drawn, contrast, saturation = noise.uniform(low, high)
     grey = np.float32(2 * strength * contrast) * (value - value.mean())
     grey += np.float32(drawn if luma is None else luma)
     return grey[..., None] + np.float32(strength * saturation) * chroma(hue)
