@@ -50,8 +50,8 @@ TURN = 20.0  # degrees, either way
 CUT = 0.15  # the share of its box's side that the frame may cut off
 # Tones: luma in [0, 1].
 MIDDLE, MIDDLE_SPREAD = 0.48, 0.08  # between object and ground: mean and SD, at most two SDs away
-APART = (0.20, 0.65)  # object and ground, at full strength
-PALE = 2.5  # strength is 1 - u ** PALE, u uniform: the more, the fewer are hardly to be seen
+APART = (0.25, 0.75)  # object and ground, at full strength
+PALE = 1.7  # strength is 1 - u ** PALE, u uniform: the more, the fewer are hardly to be seen
 HUE_SPREAD = 0.025  # SD around the hue of the category, of the circle; categories are 1/16 apart
 GRAIN = 0.015  # SD of what each pixel has of its own
 

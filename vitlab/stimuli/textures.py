@@ -84,12 +84,12 @@ TEXTURES = {
 
 # How strong each cue is, in shares of the range from black to white. Chosen, as all constants of
 # the stimuli, by the statistics and accuracies that the book's page of methods names.
-CONTRAST = (0.10, 0.22)  # of a texture: how far each of its two tones is from their mean
+CONTRAST = (0.14, 0.28)  # of a texture: how far each of its two tones is from their mean
 SATURATION = (0.25, 0.55)  # of its hue
-# Three levels of clutter: the SD of the 1/f light and shade, and how many patches the ground has.
-CLUTTER = ((0.07, 0), (0.11, 3), (0.15, 6))
-SLOPE = 1.5  # the amplitude of that noise falls as frequency to minus this
-PATCH = 0.30  # how far at most a patch is from the ground in luma
+# Three levels of clutter: the SD of light and shade, and how many patches the ground has.
+CLUTTER = ((0.06, 0), (0.09, 3), (0.12, 6))
+SLOPE = 1.4  # the amplitude of that noise falls as frequency to minus this, as of photographs
+PATCH = 0.40  # how far at most a patch is from the ground in luma
 TINT = 0.06  # saturation of the light, at most; of a patch as well
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
@@ -102,7 +102,7 @@ def chroma(hue: float) -> np.ndarray:
 
 
 def natural_noise(noise: np.random.Generator, size: int = SIZE) -> np.ndarray:
-    """Noise whose amplitude falls as 1/f, as of photographs: float32 [size, size], mean 0, SD 1.
+    """Noise with the spectrum of photographs, see `SLOPE`: float32 [size, size], mean 0, SD 1.
 
     It wraps around.
     """
