@@ -15,8 +15,8 @@ from vitlab.stimuli import scenes as stimuli
 
 # Degrees that an object is turned by, either way, and how large it is left. Chosen on validation
 # stimuli with mini/cnn-2 alone, which errs on about one in four of them.
-TURN = (20.0, 40.0)
-SIZE = (0.7, 0.9)
+TURN = (25.0, 50.0)
+SIZE = (0.65, 0.85)
 
 
 def moved(scene: stimuli.Scene) -> stimuli.Scene:

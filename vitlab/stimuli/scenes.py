@@ -59,7 +59,7 @@ GRAIN = 0.015  # SD of what each pixel has of its own
 RENDITIONS = ("edges", "silhouette", "flat", "sketch", "inverted")
 # The most that each nuisance of a hard stimulus does; how much of it is drawn per stimulus.
 # Chosen on validation stimuli with mini/cnn-2 alone, which errs on about three in ten of them.
-_HARD = {"smaller": 0.25, "turn": 70.0, "pale": 0.35, "clutter": 0.2, "cover": 0.25}
+_HARD = {"smaller": 0.35, "turn": 90.0, "pale": 0.5, "clutter": 0.3, "cover": 0.35}
 
 SHAPE_NAMES, TEXTURE_NAMES = tuple(SHAPES), tuple(TEXTURES)
 CATEGORIES = SHAPE_NAMES[:16]
