@@ -186,6 +186,7 @@ def _recipe(name: str, seed: int, section: dict[str, Any], given: dict[str, Any]
     zoo = {"classes": section["classes"], "config": section["config"], "seed": seed}
     told = {**zoo, **section["shared"], **given, "name": name}
     told.pop("seeds", None)
+    told["start"] = str(told.get("start", "")).format(seed=seed)
     known = {one.name: one for one in fields(Recipe)}
     for key in told:
         if key not in known:
