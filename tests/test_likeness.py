@@ -1,9 +1,10 @@
+import tarfile
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from vitlab.images import cifar
-from vitlab.images.errors import DataError
 from vitlab.stimuli import likeness
 from vitlab.stimuli import scenes as stimuli
 
@@ -67,11 +68,13 @@ def test_natural_stimuli_are_as_like_photographs_as_was_asked():
     )
 
 
-def test_the_photographs_statistics_are_cifar_10s():
-    try:
-        pictures, _ = cifar.load("test")
-    except DataError as error:
-        pytest.skip(f"CIFAR-10 is not here: {error}")
+@pytest.mark.real
+def test_the_photographs_statistics_are_cifar_10s(real):
+    with tarfile.open(real / "cifar-10" / "cifar-10-jpeg.tar.xz") as archive:
+        files = [archive.extractfile(m) for m in archive if m.isfile() and "test" in m.name]
+        pictures = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    assert pictures.shape == (10_000, 32, 32, 3)
+    pictures = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     kept, again = likeness.photographs(), likeness.measured(pictures)
     # The kept ones are of JPEG files, whose pixels differ slightly from the archive's.
     assert again["statistics"] == pytest.approx(kept["statistics"], abs=0.02)

@@ -103,7 +103,7 @@ def test_pictures_are_as_the_zoo_was_trained_on_them():
         "silhouette": 191.008,
         "edges": 236.713,
         "texture-only": 133.215,
-        "hard": 126.452,
+        "hard": 126.684,
     }
     for variant, mean in means.items():
         scenes = [stimuli.describe("test", i, 0, variant) for i in range(32)]
@@ -182,11 +182,11 @@ def test_hard_stimuli_are_smaller_turned_further_and_partly_covered():
         (s.shape, s.texture, s.hue) for s in plain
     ]
     shrunk = np.array([a.scale / b.scale for a, b in zip(scenes, plain, strict=True)])
-    assert ((shrunk > 0.75) & (shrunk <= 1)).all()
-    assert shrunk.mean() == pytest.approx(0.875, abs=0.02)  # uniform from 0.75 to 1
+    assert ((shrunk > 0.65) & (shrunk <= 1)).all()
+    assert shrunk.mean() == pytest.approx(0.825, abs=0.02)  # uniform from 0.65 to 1
     turned = np.array([a.angle - b.angle for a, b in zip(scenes, plain, strict=True)])
-    assert np.abs(turned).max() <= 70
-    assert np.abs(turned).mean() == pytest.approx(35, abs=5)
+    assert np.abs(turned).max() <= 90
+    assert np.abs(turned).mean() == pytest.approx(45, abs=6)
     hidden = []
     for scene in scenes[:48]:
         picture, mask = stimuli.draw(scene)
@@ -201,7 +201,7 @@ def test_hard_stimuli_are_smaller_turned_further_and_partly_covered():
             assert picture[covered].std(0).mean() == pytest.approx(stimuli.GRAIN * 255, rel=0.35)
     assert 0.02 < np.mean(hidden) < 0.25
     assert min(hidden) == 0
-    assert max(hidden) < 0.6
+    assert max(hidden) < 0.65  # of the object; of its box at most 0.35
 
 
 def test_held_out_shapes_and_textures_are_new():

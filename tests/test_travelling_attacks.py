@@ -198,7 +198,7 @@ def test_the_first_step_of_one_module_written_out(shown):
 def test_modules_learn_and_the_last_block_stays(shown):
     model, images, _, _ = shown
     pixels, labels = refining.images_of(model, 64)
-    assert (model.logits(pixels).argmax(1) == labels).double().mean() > 0.95
+    assert (model.logits(pixels).argmax(1) == labels).double().mean() > 0.8
     weights = refining.train(model, pixels, labels, steps=12, batch=32, rate=0.05)
     assert len(weights) == len(model.net.blocks) - 1
     plain, refined = (refinement.heads(model, images, w)(pixels) for w in ((), weights))
