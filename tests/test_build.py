@@ -140,6 +140,16 @@ def test_pages_run_once_and_again_only_for_a_reason(checkout, capsys):
 
 
 @pytest.mark.build
+@pytest.mark.parametrize("names", [["01-first"], None])
+def test_a_page_of_small_networks_has_one_thread_however_many_run(checkout, monkeypatch, names):
+    """Its sums are those of the whole book's, so its trainings end with the same numbers."""
+    monkeypatch.setattr(build, "_cores", lambda: 4)
+    write(checkout, "01-first", body="import torch; n = torch.get_num_threads()")
+    assert run(checkout, names=names) == 0
+    assert (checkout / "build/pages/01-first/result.csv").read_text() == "n\n1\n"
+
+
+@pytest.mark.build
 def test_a_failing_page_keeps_its_last_good_version_and_stops_no_other(checkout, capsys):
     assert run(checkout) == 0
     good = (checkout / "build/pages/01-first/page.ipynb").read_bytes()

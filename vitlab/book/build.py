@@ -91,9 +91,10 @@ def build(
 
     names: pages to run, all if empty. parameters: overrides as text. A build with these, or of
     another profile than mini, is a book of its own (see `place`) and leaves the main one alone.
-    jobs: pages at a time, the number of cores if 0; they share the cores. scheduler: of a Dask
-    cluster that does the pages' trials. pdf: whether the site is printed, too.
-    verify: whether all image files are read again, those that seem unchanged included.
+    jobs: pages at a time, the number of cores if 0; they share the cores, but that those of the
+    small networks (mini, photos) take one each. scheduler: of a Dask cluster that does the pages'
+    trials. pdf: whether the site is printed, too. verify: whether all image files are read again,
+    those that seem unchanged included.
 
     Before anything is run, raises PdfError where no browser can print it, and PageError for unknown
     pages, profiles and parameters.
@@ -117,7 +118,7 @@ def build(
         folders = {name: base / "pages" / name for name in whole}
         for folder in [*folders.values(), base / "html"]:
             restore(folder)
-        results = _run_all(root, base, chosen, jobs or _cores(), scheduler)
+        results = _run_all(root, base, chosen, jobs or _cores(), scheduler, profile)
         failed = {r.page.name: r.error for r in results if r.error}
         states = {name: read_state(folder) for name, folder in folders.items()}
         kept: dict[str, list[dict[str, Any]]] = {name: [] for name in whole}
@@ -234,7 +235,9 @@ def reason_to_run(page: Page, folder: Path) -> str:
     return f"changed: {', '.join(changed + gone)}" if changed or gone else ""
 
 
-def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: str) -> list[Result]:
+def _run_all(
+    root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: str, profile: str
+) -> list[Result]:
     folders = [base / "pages" / page.name for page in chosen]
     results = [
         Result(page, reason_to_run(page, folder), state=_state(folder))
@@ -255,7 +258,10 @@ def _run_all(root: Path, base: Path, chosen: list[Page], jobs: int, scheduler: s
             with suppress(OSError):  # what cannot be cleared is told of each page
                 clear(place)
     jobs = max(1, min(jobs, len(stale)))
-    environment = _environment(root, max(1, _cores() // jobs), scheduler)
+    # Sums over another number of threads round otherwise, and a training or an attack makes that
+    # another number: what the repository keeps must not hang on how many pages run at once.
+    threads = 1 if profile in ("mini", "photos") else max(1, _cores() // jobs)
+    environment = _environment(root, threads, scheduler)
     runners = [Runner(environment, root) for _ in range(jobs)]
     # Longest first, by their last run, so that no core is left with one long page at the end.
     waiting = deque(sorted(stale, key=lambda r: -r.state.get("seconds", 1e9)))
