@@ -186,6 +186,11 @@ def test_a_student_is_taught_and_a_smaller_share_is_taken_from_the_front(tmp_pat
     assert labels[:18].tolist() == [*range(16), 0, 1]
 
 
+def test_training_pictures_of_cue_conflicts_are_labelled_by_their_shape(tmp_path):
+    labels = sources.SOURCES["stimuli/cue-conflict"].learned(64, tmp_path)[1]
+    assert labels.tolist() == [k // 15 for k in range(64)]  # 15 textures to each shape in turn
+
+
 def test_a_start_is_another_models_weights():
     model = loop.begin(tiny("mini/vit-1", start="mini/vit-0"), "cpu")
     trained = models.load("mini/vit-0", "cpu").net.state_dict()

@@ -23,9 +23,13 @@ _LUMA = (0.299, 0.587, 0.114)
 _BINS = np.linspace(0, 0.5, 26)  # of the contrast's histogram; a luma in [0, 1] has no larger SD
 
 
+def _grey(pictures: Tensor) -> Tensor:
+    return (pictures.double() / 255 * torch.tensor(_LUMA)[:, None, None]).sum(1)
+
+
 def luma(pictures: Tensor) -> np.ndarray:
     """Pictures, uint8 [n, 3, s, s] with s a multiple of 32, as luma: float64 [n, 32, 32]."""
-    grey = (pictures.double() / 255 * torch.tensor(_LUMA)[:, None, None]).sum(1)
+    grey = _grey(pictures)
     return F.avg_pool2d(grey, grey.shape[-1] // SIDE).numpy()
 
 
@@ -103,7 +107,7 @@ def statistics(pictures: Tensor) -> dict[str, float]:
 
 def objects(pictures: Tensor, masks: Tensor) -> dict[str, float]:
     """What exact masks tell: polarity and area. uint8 [n, 3, s, s], float [n, s, s] in [0, 1]."""
-    grey = (pictures.double() / 255 * torch.tensor(_LUMA)[:, None, None]).sum(1)
+    grey = _grey(pictures)
     inside, outside = masks.double(), 1 - masks.double()
     apart = (grey * inside).sum((1, 2)) / inside.sum((1, 2))
     apart -= (grey * outside).sum((1, 2)) / outside.sum((1, 2))

@@ -47,7 +47,7 @@ VARIANTS = {
 # by image statistics and clean accuracy alone (book/methods.md says which), by no finding.
 SCALE = (0.6, 0.9)  # half its box, of half the picture's side
 TURN = 20.0  # degrees, either way
-CUT = 0.15  # the share of its box's side that the frame may cut off
+CUT = 0.15  # the share of its box's side, before it is turned, that the frame may cut off
 # Tones: luma in [0, 1].
 MIDDLE, MIDDLE_SPREAD = 0.48, 0.08  # between object and ground: mean and SD, at most two SDs away
 APART = (0.25, 0.75)  # object and ground, at full strength
@@ -95,7 +95,7 @@ def describe(
 
     Categories take turns: natural stimulus i shows category ``i % 16`` (``i % 8`` with `held_out`);
     cue-conflict stimulus i shows the (shape, texture) pair ``i % 240`` of unequal categories.
-    Half the objects of each category are brighter than their ground.
+    Within a category, objects brighter and darker than their ground take turns.
 
     Raises ValueError for an unknown split or variant, naming the known ones.
     """
@@ -266,7 +266,8 @@ def draw(scene: Scene, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
     """The picture and its object mask: uint8 [size, size, 3] and float32 [size, size] in [0, 1].
 
     The mask is the share of each pixel that the object covers; all ones for texture-only stimuli,
-    what can be seen of the object for hard ones.
+    what can be seen of the object for hard ones. At another `size` than 64 outlines scale with the
+    picture, and so do textures; what is noise is drawn anew for its pixels.
     """
     if scene.variant in ("silhouette", "edges", "flat", "sketch"):
         picture = _rendition(scene, size)

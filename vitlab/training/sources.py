@@ -64,7 +64,8 @@ def _stimuli_learned(variant: str, count: int, folder: Path) -> tuple[Tensor, Te
                 store[first : first + 500] = stimuli.render(scenes)[0].numpy()
             store.flush()
         path = made.rename(folder / f"{name}-{sha256(made)[:16]}.npy")
-    return torch.from_numpy(np.load(path)), torch.arange(count) % len(stimuli.CATEGORIES)
+    labels = [scene.label for scene in _described(variant, "train", 0, count)]
+    return torch.from_numpy(np.load(path)), torch.tensor(labels)
 
 
 def _stimuli_shown(variant: str, split: str, count: int) -> Iterator[tuple[Tensor, Tensor]]:
