@@ -44,8 +44,8 @@ MAKERS = {
         {"factors": [0.6], "draws": 2, "seed": 1, "as_released": True, "name": "b"},
     ),
     corner.conditions: (
-        {"places": ["top left"], "share": 0.5, "name": "a"},
-        {"places": ["centre"], "share": 0.7, "name": "b"},
+        {"places": ["top left"], "share": 0.5, "name": "a", "canvas": "grey"},
+        {"places": ["centre"], "share": 0.7, "name": "b", "canvas": "mirrored"},
     ),
     corruptions.conditions: (
         {"names": ["gaussian_noise"], "severities": [2], "seed": 0},
@@ -73,7 +73,10 @@ def every():
         patchdrop.salient: [{"keep": True}],
         shuffle.random: [{"grids": [(1, 1), (64, 64)]}, {"shared": True}],
         cutout.random: [{"factors": [0, 1]}, {"as_released": True}],
-        corner.conditions: [{"places": [*corner.CORNERS, "centre"], "name": "{}"}],
+        corner.conditions: [
+            {"places": [*corner.CORNERS, "centre"], "name": "{}", "canvas": canvas}
+            for canvas in corner.CANVASES
+        ],
         corruptions.conditions: [{"names": corruptions.NAMES, "severities": [3]}],
         fourier.conditions: [{"chosen": WAVES}],
         fourier.assigned: [{"rounds": ROUNDS}],
@@ -218,6 +221,7 @@ def test_sizes_that_cannot_be_done_are_refused(maker, more, fits, does_not, mess
         (cutout.random, {"factors": [5]}, r"factor 5 is outside 0\.\.1"),
         (cutout.random, {"draws": 0}, "got draws=0"),
         (corner.conditions, {"places": ["top lft"]}, "unknown place 'top lft'; nearest: top left"),
+        (corner.conditions, {"canvas": "gray"}, "unknown canvas 'gray'; nearest: grey"),
         *((corner.conditions, {"share": s}, r"outside 0\.\.1") for s in (0, -0.5, 1.5, 57)),
         (
             corruptions.conditions,

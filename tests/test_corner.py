@@ -62,6 +62,30 @@ def test_all_corners_show_the_same_picture():
         assert torch.equal(pixels[..., y : y + 36, x : x + 36], top_left)
 
 
+@pytest.mark.parametrize("place", [*corner.CORNERS, "centre"])
+def test_on_another_canvas_the_picture_is_the_same_and_only_its_ground_differs(place):
+    [black], [grey], [mirrored] = (
+        corner.conditions([place], canvas=canvas) for canvas in corner.CANVASES
+    )
+    inside = corner.paste(torch.ones(1, 3, 36, 36), 64, place)[0, 0] == 1
+    shown = [c.apply(batch()) for c in (black, grey, mirrored)]
+    for other in shown[1:]:
+        assert torch.equal(other[..., inside], shown[0][..., inside])
+    assert (shown[1][..., ~inside] == 0.5).all()
+    top, left = inside.nonzero()[0].tolist()
+    small = shown[0][..., top : top + 36, left : left + 36].numpy()
+    around = (top, 64 - 36 - top), (left, 64 - 36 - left)
+    numpys = np.pad(small, ((0, 0), (0, 0), *around), mode="symmetric")
+    assert np.array_equal(shown[2].numpy(), numpys)
+
+
+def test_a_mirrored_picture_goes_on_as_often_as_it_takes():
+    small = torch.arange(6.0).reshape(1, 1, 2, 3)
+    shown = corner.paste(small, 9, "bottom left", "mirrored")
+    numpys = np.pad(small.numpy(), ((0, 0), (0, 0), (7, 0), (0, 6)), mode="symmetric")
+    assert np.array_equal(shown.numpy(), numpys)
+
+
 def test_a_picture_larger_than_the_canvas_is_refused():
     with pytest.raises(ValueError, match="9 x 8 px picture does not fit on 8 x 8 px"):
         corner.paste(torch.zeros(1, 3, 9, 8), 8, "centre")

@@ -1,6 +1,7 @@
 """A picture shrunk and put into a corner of a black canvas (Naseer et al. 2021, table 8).
 
 The picture is as a model sees it; the canvas has the same size. The paper's is 128 px on 224 px.
+As controls the canvas may also be grey, or the picture may go on in it, mirrored at its edges.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from vitlab.conditions.condition import Batch, Condition
 from vitlab.files import nearest
 
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
+CANVASES = ("black", "grey", "mirrored")  # black is the paper's
 SHARE = 128 / 224  # the paper's: the small picture's side over the canvas's
 
 
@@ -23,14 +25,16 @@ def shrunken_side(size: int, share: float = SHARE) -> int:
     return int(size * share + 1e-9)
 
 
-def paste(small: Tensor, size: int, place: str) -> Tensor:
-    """A small picture on a black canvas: float [B, 3, h, w] to [B, 3, size, size].
+def paste(small: Tensor, size: int, place: str, canvas: str = "black") -> Tensor:
+    """A small picture on a canvas: float [B, 3, h, w] to [B, 3, size, size].
 
-    place: "top left", "top right", "bottom left", "bottom right" or "centre".
+    place: "top left", "top right", "bottom left", "bottom right" or "centre"; canvas: "black",
+    "grey" (0.5) or "mirrored": the picture goes on, mirrored at each of its edges.
 
-    Raises ValueError for another place and for a picture larger than the canvas.
+    Raises ValueError for another place or canvas, and for a picture larger than the canvas.
     """
     _check_place(place)
+    _check_canvas(canvas)
     height, width = small.shape[-2:]
     if max(height, width) > size:
         raise ValueError(f"a {height} x {width} px picture does not fit on {size} x {size} px")
@@ -38,23 +42,37 @@ def paste(small: Tensor, size: int, place: str) -> Tensor:
     if place != "centre":
         top = 0 if place.startswith("top") else size - height
         left = 0 if place.endswith("left") else size - width
-    canvas = small.new_zeros(*small.shape[:-2], size, size)
-    canvas[..., top : top + height, left : left + width] = small
-    return canvas
+    if canvas == "mirrored":
+        rows, columns = _mirrored(height, size, top), _mirrored(width, size, left)
+        return small[..., rows[:, None], columns]
+    whole = small.new_full((*small.shape[:-2], size, size), 0.5 if canvas == "grey" else 0.0)
+    whole[..., top : top + height, left : left + width] = small
+    return whole
+
+
+def _mirrored(length: int, size: int, start: int) -> Tensor:
+    """Which of a row's pixels is at each place of a longer row: int64 [size]."""
+    there = (torch.arange(size) - start) % (2 * length)
+    return torch.minimum(there, 2 * length - 1 - there)
 
 
 def conditions(
-    places: Sequence[str] = CORNERS, share: float = SHARE, name: str = "corner, {}"
+    places: Sequence[str] = CORNERS,
+    share: float = SHARE,
+    name: str = "corner, {}",
+    canvas: str = "black",
 ) -> list[Condition]:
     """A condition per place; their level is `share`, their name says the place.
 
     share: side of the small picture over the canvas's. It is shrunk bilinearly with antialiasing.
+    canvas: as in `paste`; each needs a name of its own.
 
-    Raises ValueError for an unknown place and a share outside 0..1; the conditions raise it for
-    images of which the share is no pixel.
+    Raises ValueError for an unknown place or canvas and a share outside 0..1; the conditions raise
+    it for images of which the share is no pixel.
     """
     for place in places:
         _check_place(place)
+    _check_canvas(canvas)
     if not 0 < share <= 1:
         raise ValueError(f"share {share} is outside 0..1 (of the canvas's side)")
 
@@ -65,10 +83,11 @@ def conditions(
             small = F.interpolate(
                 batch.pixels, (side, side), mode="bilinear", antialias=True, align_corners=False
             )
-            return paste(torch.clamp(small, 0, 1), size, place)
+            return paste(torch.clamp(small, 0, 1), size, place, canvas)
 
+        key = place if canvas == "black" else f"{place}, {canvas}"
         return Condition(
-            name.format(place), share, apply, 0, lambda size: _check_size(size, share), place
+            name.format(place), share, apply, 0, lambda size: _check_size(size, share), key
         )
 
     return [condition(place) for place in places]
@@ -78,6 +97,11 @@ def _check_place(place: str) -> None:
     known = [*CORNERS, "centre"]
     if place not in known:
         raise ValueError(f"unknown place {place!r}{nearest(place, known)}")
+
+
+def _check_canvas(canvas: str) -> None:
+    if canvas not in CANVASES:
+        raise ValueError(f"unknown canvas {canvas!r}{nearest(canvas, CANVASES)}")
 
 
 def _check_size(size: int, share: float) -> None:
